@@ -1,0 +1,1 @@
+"""Workstream model for lane-level execution and integration state."""
