@@ -1,1 +1,87 @@
-"""Workstream model for lane-level execution and integration state."""
+"""Workstream lanes for coding agents: branch, worktree, pull request, clean end.
+
+This package defines immutable workstream specifications, mutable runtime state for
+each lane, the protocols and runner of the lifecycle, and implementations of them
+that work inside the process. Importing it loads neither libgit2 nor the GitHub
+client; both load on first use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentrelay.workstream.core.io import (
+    WorkstreamIntegrator,
+    WorkstreamPreparer,
+    WorkstreamTeardown,
+)
+from agentrelay.workstream.core.runner import (
+    StandardWorkstreamRunner,
+    WorkstreamRunner,
+    WorkstreamRunResult,
+)
+from agentrelay.workstream.core.runtime import (
+    TaskSummary,
+    WorkstreamArtifacts,
+    WorkstreamRuntime,
+    WorkstreamState,
+    WorkstreamStatus,
+)
+from agentrelay.workstream.core.workstream import WorkstreamSpec
+from agentrelay.workstream.errors import (
+    CredentialsRejectedError,
+    LaneBusyError,
+    LaneConflictError,
+    LaneNameError,
+    PullRequestError,
+    PushRejectedError,
+    RateLimitedError,
+    RemoteError,
+    RemoteUnavailableError,
+    RepositoryError,
+    WorkstreamError,
+)
+from agentrelay.workstream.implementations import (
+    GhWorkstreamIntegrator,
+    GitWorkstreamPreparer,
+    GitWorkstreamTeardown,
+)
+
+__all__ = [
+    "CredentialsRejectedError",
+    "GhWorkstreamIntegrator",
+    "GitWorkstreamPreparer",
+    "GitWorkstreamTeardown",
+    "LaneBusyError",
+    "LaneConflictError",
+    "LaneNameError",
+    "PullRequestError",
+    "PushRejectedError",
+    "RateLimitedError",
+    "RemoteError",
+    "RemoteUnavailableError",
+    "RepositoryError",
+    "StandardWorkstreamRunner",
+    "TaskSummary",
+    "WorkstreamArtifacts",
+    "WorkstreamError",
+    "WorkstreamIntegrator",
+    "WorkstreamPreparer",
+    "WorkstreamRunResult",
+    "WorkstreamRunner",
+    "WorkstreamRuntime",
+    "WorkstreamSpec",
+    "WorkstreamState",
+    "WorkstreamStatus",
+    "WorkstreamTeardown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Answer ``__version__`` from the installed metadata, read only when asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("agentrelay-workstream")
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""What a lane is and in what order things happen; standard library only."""

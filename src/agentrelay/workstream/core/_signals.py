@@ -1,0 +1,166 @@
+"""Signal files: how a lane's status survives the process.
+
+A signal is a small regular file in the lane's signal directory. It is written to
+a temporary file, synced, renamed into place, and the directory is synced, so a
+reader sees the old file, the new one, or none, and a power cut loses at most the
+newest. Readers trust nothing: a link, a folder, a pipe or a torn file is no signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = [
+    "HISTORY_NAME",
+    "RECORD_NAME",
+    "append_history",
+    "has_signal",
+    "read_record",
+    "read_signal",
+    "remove_signal",
+    "write_record",
+    "write_signal",
+]
+
+# The lane's own record: names, base commit and what was pushed.
+RECORD_NAME: Final = "lane.json"
+# One JSON object a line: errors and earlier runs that no longer decide the status.
+HISTORY_NAME: Final = "history.jsonl"
+# A signal holds nothing, a URL or an error text. Whatever is larger is not ours.
+_LIMIT_BYTES: Final = 1 << 20
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make renames in ``directory`` durable where the platform can."""
+    if os.name == "nt":  # pragma: no cover - Windows cannot open a directory
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
+    """Write one signal file, atomically and durably.
+
+    Whatever stands under that name is replaced and never written through, so a
+    link planted there leads nowhere.
+
+    Args:
+        signal_dir: The lane's signal directory; it is made if missing.
+        name: File name of the signal.
+        content: Text of the file; lone surrogates are replaced.
+
+    Raises:
+        OSError: The directory cannot be written; an older file is intact.
+    """
+    signal_dir.mkdir(parents=True, exist_ok=True)
+    target = signal_dir / name
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=signal_dir)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content.encode("utf-8", "replace"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes 0600; a status is for everyone who may read the directory.
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - a plain string path from mkstemp
+        os.replace(temporary, target)  # noqa: PTH105 - same reason
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - same reason
+        raise
+    _sync_directory(signal_dir)
+
+
+def read_signal(signal_dir: Path, name: str) -> str | None:
+    """Return the text of a signal file, or ``None`` when there is no such signal.
+
+    Only regular files of a sane size count; a pipe cannot make the reader wait.
+    """
+    path = signal_dir / name
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LIMIT_BYTES:
+            return None
+        data = stream.read(_LIMIT_BYTES)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def has_signal(signal_dir: Path, name: str) -> bool:
+    """Return whether the empty signal ``name`` is set.
+
+    A file with content under the name of an empty signal was not written by us and
+    does not count.
+    """
+    text = read_signal(signal_dir, name)
+    return text is not None and not text.strip()
+
+
+def remove_signal(signal_dir: Path, name: str) -> None:
+    """Remove a signal file if it is there.
+
+    Raises:
+        OSError: It is there and cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        (signal_dir / name).unlink()
+        _sync_directory(signal_dir)
+
+
+def write_record(signal_dir: Path, record: dict[str, Any]) -> None:
+    """Write the lane's record, atomically and durably.
+
+    Raises:
+        OSError: The directory cannot be written.
+    """
+    write_signal(signal_dir, RECORD_NAME, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def read_record(signal_dir: Path) -> dict[str, Any] | None:
+    """Return the lane's record, or ``None`` when there is none that can be read."""
+    text = read_signal(signal_dir, RECORD_NAME)
+    if text is None:
+        return None
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def append_history(signal_dir: Path, event: str, text: str) -> None:
+    """Add one line to the lane's history.
+
+    Args:
+        signal_dir: The lane's signal directory.
+        event: What happened, one word: ``"failed"``.
+        text: The words that go with it.
+
+    Raises:
+        OSError: The history cannot be written.
+    """
+    line = json.dumps({"time": round(time.time(), 3), "event": event, "text": text}) + "\n"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(signal_dir / HISTORY_NAME, flags, 0o644)
+    try:
+        # One write of one line: readers and other writers never see half of it.
+        os.write(descriptor, line.encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
