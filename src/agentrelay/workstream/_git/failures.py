@@ -1,0 +1,158 @@
+"""The one place that turns libgit2's failures into ours.
+
+libgit2's error text may be left over from an earlier, unrelated call. So the
+operation and the operand come from the caller, and libgit2's text is a detail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import pygit2
+
+from agentrelay.workstream._redact import redact
+from agentrelay.workstream.errors import (
+    CredentialsRejectedError,
+    RemoteError,
+    RemoteUnavailableError,
+    RepositoryError,
+    WorkstreamError,
+)
+
+__all__ = ["is_locked", "remote_failures", "repository_failures", "say"]
+
+# libgit2 1.9: src/libgit2/filebuf.c and refdb_fs.c. There is no error code for it.
+_LOCKED: Final = (
+    "failed to lock file",
+    "failed to create locked file",
+    "failed to create lock",
+    "is locked",
+    "old reference value does not match",
+)
+_REFUSED: Final = (
+    "authentication required",
+    "too many redirects or authentication replays",
+    "status code: 401",
+    "status code: 403",
+    "auth method",
+    "authentication error",
+    "failed to authenticate",
+    "unable to authenticate",
+    "callback returned unsupported credentials",
+)
+
+
+def say(error: BaseException) -> str:
+    """Return the words of a failure for a message: one line, no secret."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    words = redact(" ".join(str(text).split()))
+    return words[:400] or type(error).__name__
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether a failure means that somebody holds a ``.lock`` file just now."""
+    if not isinstance(error, (pygit2.GitError, OSError)):
+        return False
+    text = str(error)
+    return any(words in text for words in _LOCKED)
+
+
+@contextmanager
+def repository_failures(operation: str, *, path: object, hint: str | None = None) -> Iterator[None]:
+    """Translate failures of a local operation.
+
+    Args:
+        operation: What was being done: ``"create the branch 'x'"``.
+        path: Repository or file it was done to.
+        hint: What the reader can do about it.
+
+    Raises:
+        RepositoryError: In place of whatever libgit2 or the file system raised.
+    """
+    try:
+        yield
+    except WorkstreamError:
+        raise
+    except (pygit2.GitError, OSError, KeyError, ValueError) as error:
+        message = f"cannot {operation} in '{path}': {say(error)}"
+        raise RepositoryError(message, path=path, hint=hint or _local_hint(error)) from error
+
+
+def _local_hint(error: Exception) -> str | None:
+    """Return what to do about the failures that a disk or its owner causes."""
+    text = str(error).lower()
+    if "not owned by current user" in text:
+        return (
+            "The repository belongs to another user. Add its path to 'safe.directory' in "
+            "this user's or the system's git configuration."
+        )
+    if "no space left" in text or "disk quota" in text:
+        return "Free some disk space and repeat the operation."
+    if "too many open files" in text:
+        return "Raise the limit of open files, or run fewer lanes at once, and repeat."
+    if "read-only file system" in text or "permission denied" in text:
+        return "Make the directory writable for this user and repeat the operation."
+    return None
+
+
+@contextmanager
+def remote_failures(
+    operation: str, *, url: str, source: str | None = None, searched: str | None = None
+) -> Iterator[None]:
+    """Translate failures of an operation that talked to a remote.
+
+    Args:
+        operation: What was being done: ``"fetch branch 'main'"``.
+        url: The remote's address; user-info in it is dropped.
+        source: Where the credential that was offered came from, if there was one.
+        searched: Where a credential was looked for, for the hint.
+
+    Raises:
+        CredentialsRejectedError: The remote refused the credential, or none was offered.
+        RemoteUnavailableError: No usable answer.
+        RemoteError: It answered, and the operation failed all the same.
+    """
+    try:
+        yield
+    except WorkstreamError:
+        raise
+    except (pygit2.GitError, OSError, KeyError, ValueError) as error:
+        raise _remote_error(error, operation, url, source, searched) from error
+
+
+def _remote_error(
+    error: Exception, operation: str, url: str, source: str | None, searched: str | None
+) -> WorkstreamError:
+    """Choose the error for a failed exchange with a remote."""
+    words = say(error)
+    lowered = words.lower()
+    message = f"cannot {operation} at '{redact(url)}': {words}"
+    if isinstance(error, pygit2.CertificateError) or "certificate" in lowered:
+        return RemoteUnavailableError(
+            message,
+            url=url,
+            hint="The host could not prove who it is. For ssh, add its key to "
+            "~/.ssh/known_hosts; for https, name your CA bundle in SSL_CERT_FILE.",
+        )
+    if isinstance(error, pygit2.AuthError) or any(text in lowered for text in _REFUSED):
+        offered = f"the credential from {source} was refused" if source else "none was offered"
+        return CredentialsRejectedError(
+            f"cannot {operation} at '{redact(url)}': {offered} ({words})",
+            url=url,
+            source=source,
+            hint=searched if source is None else "Check that the token is valid and may do this.",
+        )
+    if "status code: 404" in lowered or "repository not found" in lowered:
+        return RemoteError(
+            message,
+            url=url,
+            hint="Check the address. GitHub also says 'not found' when the token may not see "
+            "the repository.",
+        )
+    if isinstance(error, OSError) and "timed out" not in lowered and error.errno is not None:
+        return RepositoryError(message, path=url, hint=_local_hint(error))
+    return RemoteUnavailableError(
+        message, url=url, hint="Check that the remote is reachable, then try again."
+    )

@@ -1,0 +1,262 @@
+"""Every name and path of one lane, validated; pure.
+
+Only this module spells a lane's branch or a lane's path. A name must be a git ref
+component, a directory name on any file system and readable in a message at once,
+so the rules are an allow-list and not a list of known dangers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agentrelay.workstream.errors import LaneConflictError, LaneNameError
+
+__all__ = ["Lane", "check_branch_name", "check_name", "same_on_some_file_system"]
+
+_PREFIX: Final = "agentrelay"
+_SUFFIX: Final = "integration"
+_REF: Final = "refs/heads/"
+
+# Two names and a hash make one directory name of at most 210 bytes; file systems
+# allow 255.
+_LONGEST: Final = 100
+_ALLOWED: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
+# Names that Windows resolves to devices whatever their extension ("Naming Files,
+# Paths, and Namespaces"), and names git gives a meaning of its own.
+_DEVICES: Final = frozenset(
+    {"con", "prn", "aux", "nul", "conin$", "conout$"}
+    | {f"{device}{digit}" for device in ("com", "lpt") for digit in "0123456789"}
+)
+_RESERVED: Final = frozenset({"head", "fetch_head", "orig_head", "merge_head", "git~1"})
+_LONGEST_BRANCH: Final = 200
+# git-check-ref-format(1), rules 3 to 10.
+_BRANCH_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
+
+
+def _refusal(kind: str, name: str, rule: str) -> LaneNameError:
+    """Make the error; the name is shown escaped, so a control character cannot act."""
+    shown = ascii(name) if len(name) <= _LONGEST else ascii(name[:40]) + "..."
+    return LaneNameError(
+        f"{kind} {shown} cannot name a lane: {rule}",
+        name=name,
+        rule=rule,
+        hint="Use letters, digits, '-', '_' and single dots; at most 100 characters.",
+    )
+
+
+def check_name(name: str, *, kind: str) -> str:
+    """Return ``name`` if it can be a ref component and a directory everywhere.
+
+    Args:
+        name: A graph name or workstream id.
+        kind: What it is, for the message: ``"workstream id"``.
+
+    Raises:
+        LaneNameError: It breaks a rule; ``rule`` says which.
+    """
+    rule = _broken_rule(name)
+    if rule is not None:
+        raise _refusal(kind, name, rule)
+    return name
+
+
+def _broken_rule(name: object) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one branch a rule
+    """Return the first rule a name breaks, the most telling first."""
+    if not isinstance(name, str):
+        return "it must be text"
+    if not name:
+        return "it must not be empty"
+    if len(name) > _LONGEST:
+        return f"it must have at most {_LONGEST} characters, and has {len(name)}"
+    if any(ord(character) < ord(" ") or ord(character) == 0x7F for character in name):  # noqa: PLR2004 - DEL
+        return "it must not contain control characters"
+    if "/" in name or "\\" in name:
+        return (
+            "it must not contain '/' or '\\': a name that is a path prefix of another "
+            "cannot be a ref beside it, and paths must not lead elsewhere"
+        )
+    if ".." in name:
+        return "it must not contain '..'"
+    if "@{" in name:
+        return "it must not contain '@{'"
+    if name.startswith(("-", ".")):
+        return f"it must not start with '{name[0]}'"
+    if name.endswith("."):
+        return "it must not end with '.'"
+    if name.lower().endswith(".lock"):
+        return "it must not end with '.lock', which git keeps for lock files"
+    if name.lower().split(".")[0] in _DEVICES or name.lower() in _RESERVED:
+        return "it is a reserved name"
+    if not name.isascii():
+        return "it must be ASCII: other letters have several Unicode forms that look the same"
+    if not _ALLOWED.match(name):
+        return "it may hold letters, digits, '.', '_' and '-' only"
+    return None
+
+
+def check_branch_name(name: object, *, kind: str) -> str:
+    """Return ``name`` if it can be the short name of a branch.
+
+    Args:
+        name: Short branch name, ``"main"`` or ``"release/2"``.
+        kind: What it is, for the message: ``"base branch"``.
+
+    Raises:
+        LaneNameError: It breaks a rule; ``rule`` says which.
+
+    Source:
+        git-check-ref-format(1) with ``--branch``; a leading ``refs/`` is refused too,
+        because ``refs/heads/refs/heads/main`` is never what was meant.
+    """
+    rule: str | None = None
+    if not isinstance(name, str) or not name:
+        rule = "it must not be empty"
+    elif len(name) > _LONGEST_BRANCH:
+        rule = f"it must have at most {_LONGEST_BRANCH} characters"
+    elif _BRANCH_FORBIDDEN.search(name):
+        rule = "it holds a character or sequence that git refuses in a ref"
+    elif name.startswith(("-", "/", "refs/")) or name.endswith(("/", ".")) or name == "@":
+        rule = "it must not start with '-', '/' or 'refs/', nor end with '/' or '.'"
+    elif name.upper() in {"HEAD", "FETCH_HEAD"}:
+        rule = "it is a reserved name"
+    elif any(part.startswith(".") or part.lower().endswith(".lock") for part in name.split("/")):
+        rule = "no part of it may start with '.' or end with '.lock'"
+    elif any("\ud800" <= character <= "\udfff" for character in name):
+        rule = "it must be valid Unicode"
+    if rule is not None:
+        raise LaneNameError(
+            f"{kind} {ascii(name)[:120]} cannot be a branch: {rule}",
+            name=str(name),
+            rule=rule,
+            hint="Give the short name of a branch, such as 'main' or 'release/2'.",
+        )
+    return str(name)
+
+
+def same_on_some_file_system(one: str, other: str) -> bool:
+    """Return whether two different names are one name where case does not count.
+
+    Refs and worktrees of both would share files on macOS and Windows, and on a
+    case-sensitive disk they would surprise the first clone that is not.
+    """
+    return one != other and one.casefold() == other.casefold()
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One workstream's place in one repository.
+
+    Build it with :meth:`of` or :meth:`from_branch`; both validate.
+
+    Attributes:
+        repo_path: Absolute path of the repository the lanes live in.
+        graph: Name of the task graph.
+        workstream_id: Identifier of the workstream within the graph.
+        signal_dir: Directory of the lane's signal files.
+    """
+
+    repo_path: Path
+    graph: str
+    workstream_id: str
+    signal_dir: Path
+
+    @classmethod
+    def of(
+        cls, repo_path: Path, graph: str, workstream_id: str, *, run_dir: Path | None = None
+    ) -> Lane:
+        """Return the lane of a workstream.
+
+        Args:
+            repo_path: Repository the lane lives in; made absolute, not resolved.
+            graph: Name of the task graph.
+            workstream_id: Identifier of the workstream.
+            run_dir: Directory whose ``workstreams/<id>`` holds the signals; the
+                repository's ``.workflow/<graph>`` when ``None``.
+
+        Raises:
+            LaneNameError: A name breaks a rule.
+        """
+        check_name(graph, kind="graph name")
+        check_name(workstream_id, kind="workstream id")
+        root = Path(repo_path).absolute()
+        run = root / ".workflow" / graph if run_dir is None else Path(run_dir).absolute()
+        return cls(root, graph, workstream_id, run / "workstreams" / workstream_id)
+
+    @classmethod
+    def from_branch(
+        cls,
+        repo_path: Path,
+        branch: str,
+        workstream_id: str,
+        *,
+        run_dir: Path | None = None,
+    ) -> Lane:
+        """Return the lane whose integration branch is ``branch``.
+
+        Args:
+            repo_path: Repository the lane lives in.
+            branch: Short branch name, as a runtime's state records it.
+            workstream_id: Identifier the branch must belong to.
+            run_dir: As for :meth:`of`.
+
+        Raises:
+            LaneConflictError: The branch is not this workstream's lane branch.
+            LaneNameError: A name breaks a rule.
+        """
+        parts = branch.split("/")
+        if (
+            len(parts) != 4  # noqa: PLR2004 - agentrelay, graph, id, integration
+            or parts[0] != _PREFIX
+            or parts[2] != workstream_id
+            or parts[3] != _SUFFIX
+        ):
+            message = f"branch {branch!a} is not the lane of workstream '{workstream_id}'"
+            raise LaneConflictError(
+                message,
+                obstacle=branch,
+                hint=f"A lane's branch is '{_PREFIX}/<graph>/{workstream_id}/{_SUFFIX}'.",
+            )
+        return cls.of(repo_path, parts[1], workstream_id, run_dir=run_dir)
+
+    @property
+    def branch(self) -> str:
+        """Short name of the integration branch."""
+        return f"{_PREFIX}/{self.graph}/{self.workstream_id}/{_SUFFIX}"
+
+    @property
+    def branch_ref(self) -> str:
+        """Full name of the integration branch."""
+        return _REF + self.branch
+
+    @property
+    def worktrees_dir(self) -> Path:
+        """Directory that holds the worktrees of the lane's graph."""
+        return self.repo_path / ".worktrees" / self.graph
+
+    @property
+    def worktree_path(self) -> Path:
+        """Directory of the lane's worktree."""
+        return self.worktrees_dir / self.workstream_id
+
+    @property
+    def admin_name(self) -> str:
+        """Name of the lane's entry under the repository's ``worktrees`` directory.
+
+        Flat, because git wants one path component; readable; and injective: the hash
+        tells ``a-b`` of graph ``c`` from ``b`` of graph ``c-a``.
+        """
+        digest = hashlib.sha256(f"{self.graph}/{self.workstream_id}".encode()).hexdigest()[:8]
+        return f"{self.graph}-{self.workstream_id}-{digest}"
+
+    @property
+    def rescue_prefix(self) -> str:
+        """Prefix of the refs under which the lane's otherwise lost work is kept."""
+        return f"refs/{_PREFIX}/rescue/{self.graph}/{self.workstream_id}/"
+
+    def __str__(self) -> str:
+        """Return ``graph/id``, as messages name a lane."""
+        return f"{self.graph}/{self.workstream_id}"

@@ -1,0 +1,150 @@
+"""Short waits: kernel locks and bounded retries.
+
+A kernel lock vanishes with its holder, so nobody ever has to guess whether a lock
+is stale. Lock files are never unlinked: removing one would let two waiters lock
+two different files under one name.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+from filelock import FileLock, Timeout
+
+from agentrelay.workstream.errors import LaneBusyError, RepositoryError
+
+__all__ = ["Backoff", "hold", "until_free"]
+
+T = TypeVar("T")
+
+# How often a waiter in another process looks again. A metadata section takes a few
+# milliseconds; threads of one process queue on a lock of their own and never poll.
+_POLL_S: Final = 0.002
+
+
+class _ThreadLock:
+    """A lock that can be referred to weakly."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+# One lock a path and process, gone when nobody uses it. Two orchestrators in one
+# process must share it, so it cannot hang on an instance.
+_thread_locks: Final[weakref.WeakValueDictionary[str, _ThreadLock]] = weakref.WeakValueDictionary()
+_registry: Final = threading.Lock()
+
+
+@contextmanager
+def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
+    """Hold a kernel lock for the length of a ``with`` block.
+
+    Args:
+        lock_path: Lock file; it and its directory are made when missing, and stay.
+        what: What is being locked, for the message: ``"lane 'g/a'"``.
+        timeout_s: Longest wait, in seconds.
+
+    Raises:
+        LaneBusyError: Somebody else held it all that time.
+        RepositoryError: The lock file cannot be made.
+    """
+    started = time.monotonic()
+    key = str(lock_path)
+    with _registry:
+        mine = _thread_locks.get(key)
+        if mine is None:
+            mine = _thread_locks[key] = _ThreadLock()
+    busy = LaneBusyError(
+        f"{what} is held by another thread or process (lock file '{lock_path}'); "
+        f"waited {timeout_s:g} s",
+        waited_s=timeout_s,
+        hint="Try again when the other operation is over; a dead holder blocks nobody.",
+    )
+    if not mine.lock.acquire(timeout=timeout_s):
+        raise busy
+    try:
+        left_s = max(0.0, timeout_s - (time.monotonic() - started))
+        file_lock = FileLock(lock_path, thread_local=False)
+        try:
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+        except Timeout:
+            raise busy from None
+        except OSError as error:
+            message = f"cannot make the lock file '{lock_path}': {error.strerror or error}"
+            raise RepositoryError(
+                message, path=lock_path, hint="Is the repository writable, and the disk not full?"
+            ) from error
+        try:
+            yield
+        finally:
+            file_lock.release()
+    finally:
+        mine.lock.release()
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How to wait for something that another program holds for a moment.
+
+    Attributes:
+        deadline_s: Longest total wait, in seconds.
+        first_s: First pause; each further one is longer, with jitter.
+        longest_s: Longest single pause.
+    """
+
+    deadline_s: float = 10.0
+    first_s: float = 0.002
+    longest_s: float = 0.1
+
+
+def until_free(
+    attempt: Callable[[], T],
+    *,
+    busy: Callable[[Exception], bool],
+    what: str,
+    backoff: Backoff | None = None,
+) -> T:
+    """Repeat ``attempt`` while it fails because a lock file is in the way.
+
+    Args:
+        attempt: Harmless to repeat after such a failure.
+        busy: Tells whether a failure means "locked just now".
+        what: What is being done, for the message.
+        backoff: How long to wait in all and between two tries.
+
+    Returns:
+        What ``attempt`` returned.
+
+    Raises:
+        LaneBusyError: It was locked all that time.
+    """
+    policy = backoff or Backoff()
+    started = time.monotonic()
+    pause_s = policy.first_s
+    while True:
+        try:
+            return attempt()
+        except Exception as error:
+            waited_s = time.monotonic() - started
+            if not busy(error):
+                raise
+            if waited_s >= policy.deadline_s:
+                message = f"cannot {what}: locked by another program for {waited_s:.1f} s ({error})"
+                raise LaneBusyError(
+                    message,
+                    waited_s=waited_s,
+                    hint="If no other program is running, a crashed one left the named "
+                    "'.lock' file: look at it, then remove it.",
+                ) from error
+        # Full jitter: two waiters that collided once do not collide for ever.
+        threading.Event().wait(random.uniform(policy.first_s, pause_s))  # noqa: S311 - not a secret
+        pause_s = min(policy.longest_s, pause_s * 2)

@@ -1,0 +1,190 @@
+"""Creating and deleting refs without losing anybody's.
+
+libgit2 deletes a packed ref from a copy of ``packed-refs`` it read before taking the
+lock. Beside ``git pack-refs``, which ``git gc --auto`` runs, that loses unrelated
+branches. So deletion is done here, with git's own lock files, in git's own order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from agentrelay.workstream._git.failures import is_locked, repository_failures
+from agentrelay.workstream._git.lockfile import LockedError, LockFile
+from agentrelay.workstream._git.locks import until_free
+from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream.errors import LaneConflictError
+
+__all__ = ["create_ref", "delete_ref", "refs_below", "set_tracking_ref"]
+
+_HEX_LENGTH: Final = 40
+
+
+def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message: str) -> bool:
+    """Create a ref where there is none.
+
+    Args:
+        repository: Repository to create it in.
+        ref: Full ref name.
+        commit_id: Hex id of the commit it will point to.
+        message: Line for the reflog.
+
+    Returns:
+        ``True`` if this call created it, ``False`` if it exists already. Of any number
+        of callers exactly one gets ``True``.
+
+    Raises:
+        LaneConflictError: Another ref stands where a directory is needed.
+        LaneBusyError: Another program kept it locked.
+        RepositoryError: It cannot be written.
+    """
+
+    def create() -> bool:
+        try:
+            repository.handle.create_reference(ref, commit_id, message=message)
+        except pygit2.AlreadyExistsError:
+            return False
+        except ValueError as error:
+            if "exists" in str(error):
+                return False
+            raise
+        return True
+
+    parts = ref.split("/")
+    for length in range(3, len(parts)):
+        shorter = "/".join(parts[:length])
+        if repository.handle.references.get(shorter) is not None:
+            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
+            raise LaneConflictError(
+                text, obstacle=shorter, hint="Rename or delete that branch, or rename the graph."
+            )
+    with repository_failures(f"create the ref '{ref}'", path=repository.path):
+        return until_free(create, busy=is_locked, what=f"create the ref '{ref}'")
+
+
+def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None) -> None:
+    """Record what a remote has under a remote-tracking ref, or that it has nothing.
+
+    Raises:
+        LaneBusyError: Another program kept it locked.
+        RepositoryError: It cannot be written.
+    """
+    if commit_id is None:
+        current = repository.resolve(ref)
+        if current is not None:
+            delete_ref(repository, ref, expected=current)
+        return
+
+    def write() -> None:
+        repository.handle.references.create(ref, commit_id, force=True)
+
+    with repository_failures(f"update '{ref}'", path=repository.path):
+        until_free(write, busy=is_locked, what=f"update the ref '{ref}'")
+
+
+def refs_below(repository: OpenRepository, prefix: str) -> list[str]:
+    """Return the full names of the refs that start with ``prefix``, sorted."""
+    return sorted(
+        reference.name
+        for reference in repository.handle.references.iterator()
+        if reference.name.startswith(prefix)
+    )
+
+
+def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
+    """Delete a ref if it still points where the caller saw it.
+
+    Args:
+        repository: Repository to delete it in.
+        ref: Full ref name below ``refs/``.
+        expected: Hex id the caller examined.
+
+    Returns:
+        ``True`` if it was deleted, ``False`` if it was gone already.
+
+    Raises:
+        LaneConflictError: It points elsewhere by now; nothing was changed.
+        LaneBusyError: Another program kept a lock file.
+        RepositoryError: It cannot be deleted.
+
+    Source:
+        gitrepository-layout(5) "packed-refs", and the order of git's own files backend:
+        lock the ref, rewrite packed-refs without it, unlink the loose file, unlock.
+    """
+    loose = repository.common_dir / ref
+    with repository_failures(f"delete the ref '{ref}'", path=repository.path):
+        return until_free(
+            lambda: _delete(repository.common_dir, loose, ref, expected),
+            busy=lambda error: isinstance(error, LockedError),
+            what=f"delete the ref '{ref}'",
+        )
+
+
+def _delete(common_dir: Path, loose: Path, ref: str, expected: str) -> bool:
+    """Delete once, or raise :class:`LockedError`."""
+    loose.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with LockFile(loose):
+            current = _read(common_dir, loose, ref)
+            if current is None:
+                return False
+            if current != expected:
+                message = f"'{ref}' moved from {expected[:12]} to {current[:12]}; it is kept"
+                raise LaneConflictError(
+                    message, obstacle=ref, hint="Look at the new commits, then tear down again."
+                )
+            _drop_packed(common_dir / "packed-refs", ref)
+            with contextlib.suppress(FileNotFoundError):
+                loose.unlink()
+            with contextlib.suppress(FileNotFoundError):
+                (common_dir / "logs" / ref).unlink()
+    finally:
+        _drop_empty_parents(loose.parent, common_dir / "refs")
+        _drop_empty_parents((common_dir / "logs" / ref).parent, common_dir / "logs" / "refs")
+    return True
+
+
+def _read(common_dir: Path, loose: Path, ref: str) -> str | None:
+    """Return what a ref points to, read from the files; loose beats packed."""
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+        return loose.read_text().strip()
+    with contextlib.suppress(FileNotFoundError):
+        for line in (common_dir / "packed-refs").read_bytes().splitlines():
+            if line[_HEX_LENGTH + 1 :] == ref.encode() and line[:1] not in b"#^":
+                return line[:_HEX_LENGTH].decode()
+    return None
+
+
+def _drop_packed(packed: Path, ref: str) -> None:
+    """Rewrite ``packed-refs`` without one ref, if it is there."""
+    name = ref.encode()
+    if not packed.exists() or name not in packed.read_bytes():
+        return
+    with LockFile(packed) as lock:
+        # Read again: only what is read under the lock may be written back.
+        kept: list[bytes] = []
+        dropping = False
+        for line in packed.read_bytes().splitlines(keepends=True):
+            if line.startswith(b"^"):
+                if not dropping:
+                    kept.append(line)
+                continue
+            dropping = not line.startswith(b"#") and line[_HEX_LENGTH + 1 :].rstrip() == name
+            if not dropping:
+                kept.append(line)
+        lock.commit(b"".join(kept))
+
+
+def _drop_empty_parents(directory: Path, root: Path) -> None:
+    """Remove directories that a deleted ref left empty, as git does."""
+    # Two levels always stay: refs/heads and refs/remotes/<remote> belong to git.
+    while root in directory.parents and directory.parent != root:
+        try:
+            directory.rmdir()
+        except OSError:
+            return
+        directory = directory.parent

@@ -1,0 +1,182 @@
+"""Opening a repository, and knowing exactly which one it is."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pygit2
+from pygit2.enums import RepositoryOpenFlag
+
+from agentrelay.workstream._git.failures import say
+from agentrelay.workstream._git.locks import hold
+from agentrelay.workstream.errors import LaneConflictError, RepositoryError
+
+__all__ = ["OpenRepository", "common_dir_of", "open_repository", "refuse_links"]
+
+# What libgit2 1.9 cannot read, by the words of its own refusal, and what it opens
+# and then fails on.
+_UNSUPPORTED: Final = {
+    "refstorage": "the reftable ref format",
+    "objectformat": "SHA-256 object names",
+    "partialclone": "partial clones",
+    "compatobjectformat": "a second object format",
+}
+# Metadata sections take milliseconds; a minute means somebody hangs.
+_METADATA_WAIT_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class OpenRepository:
+    """One open handle on a repository; not to be shared between threads.
+
+    Attributes:
+        handle: libgit2's repository.
+        path: Absolute path the caller gave.
+        common_dir: The directory all worktrees of the repository share.
+    """
+
+    handle: pygit2.Repository
+    path: Path
+    common_dir: Path
+
+    @property
+    def worktrees_admin_dir(self) -> Path:
+        """Directory that holds one entry a linked worktree."""
+        return self.common_dir / "worktrees"
+
+    @property
+    def own_dir(self) -> Path:
+        """Directory for our locks and half-made things; git ignores it."""
+        return self.common_dir / "agentrelay"
+
+    def metadata_section(self) -> AbstractContextManager[None]:
+        """Hold the repository's lock for a short local section; never across the network."""
+        return hold(
+            self.own_dir / "repository.lock",
+            what=f"repository '{self.path}'",
+            timeout_s=_METADATA_WAIT_S,
+        )
+
+    def resolve(self, ref: str) -> str | None:
+        """Return the hex id of the commit a full ref name leads to, or ``None``."""
+        try:
+            reference = self.handle.references.get(ref)
+            return None if reference is None else str(reference.peel(pygit2.Commit).id)
+        except (pygit2.GitError, KeyError, ValueError):
+            return None
+
+    def contains(self, ancestor: str, descendant: str) -> bool:
+        """Return whether ``descendant`` has ``ancestor`` in its history, or is it.
+
+        ``False`` also when one of the commits is not in this repository.
+        """
+        if ancestor == descendant:
+            return ancestor in self.handle
+        if ancestor not in self.handle or descendant not in self.handle:
+            return False
+        return bool(self.handle.descendant_of(descendant, ancestor))
+
+
+def common_dir_of(git_dir: Path) -> Path:
+    """Return the directory shared by all worktrees of a repository.
+
+    Source:
+        gitrepository-layout(5), "commondir".
+    """
+    try:
+        text = (git_dir / "commondir").read_text().strip()
+    except OSError:
+        return git_dir
+    return Path(os.path.normpath(git_dir / text))
+
+
+def open_repository(path: Path) -> OpenRepository:
+    """Open the repository at exactly ``path``.
+
+    Args:
+        path: The top of a working tree (main or linked) or a bare repository. Parent
+            directories are not searched: a lane must never land in the repository
+            that happens to lie above.
+
+    Returns:
+        A fresh handle; opening takes about a millisecond.
+
+    Raises:
+        RepositoryError: There is none, it is of an unsupported format, belongs to
+            another user, or ``path`` is not its top.
+    """
+    path = Path(path).absolute()
+    if not path.is_dir():
+        message = f"'{path}' is not a directory"
+        raise RepositoryError(message, path=path, hint="Give the path of an existing repository.")
+    try:
+        handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+    except (pygit2.GitError, OSError, KeyError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    git_dir = Path(handle.path)
+    if not handle.is_bare:
+        top = Path(handle.workdir)
+        if not top.samefile(path):
+            message = f"'{path}' is inside the repository '{top}', not its top"
+            raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
+    config = handle.config
+    if "extensions.partialclone" in config:
+        message = f"'{path}' uses {_UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
+        raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
+    return OpenRepository(handle, path, common_dir_of(git_dir))
+
+
+def _cannot_open(path: Path, error: Exception) -> RepositoryError:
+    """Say why a repository cannot be opened, naming the format when it is that."""
+    words = say(error)
+    lowered = words.lower()
+    for key, name in _UNSUPPORTED.items():
+        if key in lowered:
+            return RepositoryError(
+                f"'{path}' uses {name}, which libgit2 cannot open ({words})",
+                path=path,
+                hint="Use a clone in the default format (SHA-1 objects, 'files' refs).",
+            )
+    if "not owned by current user" in lowered:
+        return RepositoryError(
+            f"'{path}' is owned by another user ({words})",
+            path=path,
+            hint="Add the path to 'safe.directory' in this user's or the system's git "
+            "configuration, or change the owner.",
+        )
+    if "not found" in lowered:
+        return RepositoryError(
+            f"'{path}' is not a git repository ({words})",
+            path=path,
+            hint="Give the top of a working tree or a bare repository; parents are not searched.",
+        )
+    return RepositoryError(
+        f"cannot open the repository '{path}': {words}",
+        path=path,
+        hint="Check the repository's and the user's git configuration for errors, and that "
+        "both can be read.",
+    )
+
+
+def refuse_links(path: Path, *, below: Path) -> None:
+    """Refuse a path that leads through a symbolic link below a trusted directory.
+
+    Args:
+        path: Path that is about to be used; it need not exist.
+        below: Directory the caller trusts, a parent of ``path``.
+
+    Raises:
+        LaneConflictError: A component between the two is a link.
+    """
+    current = below
+    for part in path.relative_to(below).parts:
+        current = current / part
+        if current.is_symlink():
+            message = f"'{current}' is a symbolic link, and could lead outside the repository"
+            raise LaneConflictError(
+                message, obstacle=current, hint="Replace the link by a directory."
+            )

@@ -1,0 +1,349 @@
+"""Linked worktrees, made and removed by ourselves.
+
+libgit2's ``add_worktree`` holds the interpreter's lock for the whole checkout, opens
+every other worktree, leaves debris after a failure and reports branches as checked
+out while another entry is half made. An entry is four small files, so it is built
+aside and renamed into place, locked ``initializing`` until its files are there, just
+as git itself does.
+
+Source:
+    gitrepository-layout(5) "worktrees/", git-worktree(1) "DETAILS".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pygit2
+from pygit2.enums import CheckoutStrategy
+
+from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream.errors import LaneConflictError
+
+__all__ = [
+    "INITIALIZING",
+    "Entry",
+    "check_out",
+    "discard_tree",
+    "entries",
+    "entry_at",
+    "git_file_target",
+    "link_worktree",
+    "read_entry",
+    "relink_worktree",
+    "remove_entry",
+    "unlock_entry",
+]
+
+# What git itself writes into "locked" while it adds a worktree.
+INITIALIZING: Final = "initializing"
+# Git's administrative files are a line long; anything larger was not written by git.
+_LINE_LIMIT_BYTES: Final = 8192
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One administrative entry of a linked worktree.
+
+    Attributes:
+        admin_dir: The entry's directory.
+        worktree_path: Directory of the worktree, or ``None`` if the entry names none.
+        head_ref: Full ref its HEAD is attached to; ``None`` when detached or unreadable.
+        locked: Reason it is locked for, or ``None``.
+    """
+
+    admin_dir: Path
+    worktree_path: Path | None
+    head_ref: str | None
+    locked: str | None
+
+    @property
+    def is_half_made(self) -> bool:
+        """Whether its maker did not get as far as unlocking it."""
+        return self.locked is not None and self.locked.startswith(INITIALIZING)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the worktree is where the entry says and points back to it."""
+        if self.worktree_path is None:
+            return False
+        target = git_file_target(self.worktree_path)
+        return target is not None and os.path.realpath(target) == os.path.realpath(self.admin_dir)
+
+    @property
+    def operation(self) -> str | None:
+        """Name of an operation that is under way in the worktree, or ``None``."""
+        for name, marker in (
+            ("rebase", "rebase-merge"),
+            ("rebase", "rebase-apply"),
+            ("merge", "MERGE_HEAD"),
+            ("cherry-pick", "CHERRY_PICK_HEAD"),
+            ("revert", "REVERT_HEAD"),
+            ("bisect", "BISECT_LOG"),
+        ):
+            if (self.admin_dir / marker).exists():
+                return name
+        return None
+
+
+def _line(path: Path) -> str | None:
+    """Return the one line of an administrative file, or ``None``."""
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_LINE_LIMIT_BYTES)
+    except OSError:
+        return None
+    return data.decode("utf-8", "surrogateescape").strip()
+
+
+def git_file_target(worktree_path: Path) -> Path | None:
+    """Return the administrative directory a worktree's ``.git`` file names."""
+    git_file = worktree_path / ".git"
+    if not git_file.is_file():
+        return None
+    text = _line(git_file)
+    if text is None or not text.startswith("gitdir:"):
+        return None
+    return Path(os.path.normpath(worktree_path / text.removeprefix("gitdir:").strip()))
+
+
+def read_entry(admin_dir: Path) -> Entry | None:
+    """Return the entry in ``admin_dir``, or ``None`` when there is no directory."""
+    if not admin_dir.is_dir():
+        return None
+    gitdir = _line(admin_dir / "gitdir")
+    worktree = None
+    if gitdir:
+        worktree = Path(os.path.normpath(admin_dir / gitdir)).parent
+    head = _line(admin_dir / "HEAD")
+    head_ref = head.removeprefix("ref:").strip() if head and head.startswith("ref:") else None
+    return Entry(admin_dir, worktree, head_ref, _line(admin_dir / "locked"))
+
+
+def entry_at(repository: OpenRepository, worktree_path: Path) -> Entry | None:
+    """Return the live entry of the worktree at a path, or ``None``.
+
+    Costs a few file reads however many worktrees there are.
+    """
+    target = git_file_target(worktree_path)
+    if target is None:
+        return None
+    if os.path.realpath(target.parent) != os.path.realpath(repository.worktrees_admin_dir):
+        return None
+    entry = read_entry(target)
+    if entry is None or entry.worktree_path is None:
+        return None
+    same = os.path.realpath(entry.worktree_path) == os.path.realpath(worktree_path)
+    return entry if same else None
+
+
+def entries(repository: OpenRepository) -> Iterator[Entry]:
+    """Iterate over all entries of linked worktrees, broken ones included."""
+    try:
+        names = sorted(os.listdir(repository.worktrees_admin_dir))
+    except OSError:
+        return
+    for name in names:
+        entry = read_entry(repository.worktrees_admin_dir / name)
+        if entry is not None:
+            yield entry
+
+
+def link_worktree(
+    repository: OpenRepository, worktree_path: Path, *, branch_ref: str, admin_name: str
+) -> Entry:
+    """Make a worktree without files, locked ``initializing``; call it in a metadata section.
+
+    After a crash anywhere in here, calling it again completes the work.
+
+    Args:
+        repository: Repository the worktree belongs to.
+        worktree_path: Directory of the worktree; made if missing.
+        branch_ref: Full name of the branch it stands on.
+        admin_name: Name of its entry, one path component.
+
+    Returns:
+        The new entry.
+
+    Raises:
+        LaneConflictError: Somebody else's files are at ``worktree_path``.
+        RepositoryError: Something cannot be written.
+    """
+    admin_dir = repository.worktrees_admin_dir / admin_name
+    with repository_failures(f"make the worktree '{worktree_path}'", path=repository.path):
+        worktree_path.mkdir(parents=True, exist_ok=True)
+        real = Path(os.path.realpath(worktree_path))
+        link = f"gitdir: {admin_dir_spelling(repository, admin_name)}\n"
+        _refuse_foreign_files(worktree_path, link)
+        repository.own_dir.mkdir(exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix="new-", dir=repository.own_dir))
+        try:
+            aside.chmod(0o755)
+            (aside / "locked").write_text(INITIALIZING)
+            (aside / "HEAD").write_text(f"ref: {branch_ref}\n")
+            (aside / "commondir").write_text("../..\n")
+            (aside / "gitdir").write_text(f"{real / '.git'}\n")
+            # First the worktree's side: an entry whose ".git" file is missing may be
+            # pruned by any git at any moment.
+            (worktree_path / ".git").write_text(link)
+            admin_dir.parent.mkdir(exist_ok=True)
+            aside.rename(admin_dir)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+    entry = read_entry(admin_dir)
+    assert entry is not None
+    return entry
+
+
+def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entry) -> Entry:
+    """Connect an entry with its worktree again; call it in a metadata section.
+
+    For a worktree whose directory was deleted, or whose repository was moved as a whole.
+    Where files are missing the entry is locked ``initializing`` and wants a checkout.
+
+    Args:
+        repository: Repository the entry belongs to.
+        worktree_path: Where the worktree is, or belongs.
+        entry: The lane's own entry.
+
+    Returns:
+        The repaired entry.
+
+    Raises:
+        RepositoryError: Something cannot be written.
+    """
+    with repository_failures(f"repair the worktree '{worktree_path}'", path=repository.path):
+        worktree_path.mkdir(parents=True, exist_ok=True)
+        has_files = any(name != ".git" for name in os.listdir(worktree_path))
+        if not has_files:
+            (entry.admin_dir / "locked").write_text(INITIALIZING)
+        real = Path(os.path.realpath(worktree_path))
+        link = f"gitdir: {admin_dir_spelling(repository, entry.admin_dir.name)}\n"
+        (worktree_path / ".git").write_text(link)
+        (entry.admin_dir / "gitdir").write_text(f"{real / '.git'}\n")
+    repaired = read_entry(entry.admin_dir)
+    assert repaired is not None
+    return repaired
+
+
+def admin_dir_spelling(repository: OpenRepository, admin_name: str) -> Path:
+    """Return an entry's directory as git spells it: links resolved."""
+    return Path(os.path.realpath(repository.common_dir)) / "worktrees" / admin_name
+
+
+def _refuse_foreign_files(worktree_path: Path, link: str) -> None:
+    """Accept an empty directory, or one where an earlier try wrote our own ``.git`` file."""
+    names = os.listdir(worktree_path)
+    if not names:
+        return
+    if names == [".git"] and (worktree_path / ".git").is_file():
+        text = _line(worktree_path / ".git")
+        if text == link.strip():
+            return
+    message = (
+        f"'{worktree_path}' exists, is not empty, and is not this lane's worktree "
+        f"(it holds {', '.join(repr(name) for name in sorted(names)[:3])})"
+    )
+    raise LaneConflictError(
+        message, obstacle=worktree_path, hint="Look at what it is, then move or remove it."
+    )
+
+
+def check_out(worktree_path: Path) -> pygit2.Repository:
+    """Write the files and the index of a half-made worktree's HEAD.
+
+    The worktree has not been handed to anybody yet, so a file that a killed process
+    left half written is written again. Files that git does not track stay.
+
+    Args:
+        worktree_path: A worktree made by :func:`link_worktree`.
+
+    Returns:
+        A handle on the worktree.
+
+    Raises:
+        RepositoryError: The tree cannot be written: a hostile name, no space, ...
+    """
+    hint = (
+        "If it names a path, the tree holds something a checkout must not write; "
+        "otherwise look at the disk. Nothing of the lane was handed out."
+    )
+    with repository_failures("check out the files", path=worktree_path, hint=hint):
+        # A killed checkout leaves its own index lock; nobody else works in here yet.
+        handle = pygit2.Repository(str(worktree_path))
+        Path(handle.path, "index.lock").unlink(missing_ok=True)
+        strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
+        handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
+        return handle
+
+
+def unlock_entry(entry: Entry) -> None:
+    """Say that a worktree is complete."""
+    with repository_failures("unlock the worktree", path=entry.admin_dir):
+        (entry.admin_dir / "locked").unlink(missing_ok=True)
+
+
+def discard_tree(path: Path, *, trash_dir: Path) -> None:
+    """Remove a directory tree in two steps, so that nobody sees half of it.
+
+    It is renamed aside within the file system first, which takes no time however large
+    it is, then unlinked. What a crash leaves lies in ``trash_dir``.
+
+    Args:
+        path: Directory to remove; missing is fine.
+        trash_dir: Directory on the same file system that holds the renamed tree.
+
+    Raises:
+        OSError: It cannot be renamed or unlinked.
+    """
+    if not os.path.lexists(path):
+        return
+    trash_dir.mkdir(parents=True, exist_ok=True)
+    grave = Path(tempfile.mkdtemp(prefix="gone-", dir=trash_dir))
+    path.rename(grave / path.name)
+    _remove_tree(grave)
+    with contextlib.suppress(OSError):
+        trash_dir.rmdir()
+
+
+def _remove_tree(path: Path) -> None:
+    """Unlink a tree, read-only directories included."""
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(path, onexc=_make_writable)
+    else:
+        shutil.rmtree(path, onerror=_make_writable)
+
+
+def _make_writable(function: object, path: str, error: object) -> None:  # noqa: ARG001 - rmtree's signature
+    """Unlink what a read-only directory protects: agents' tool caches are full of them."""
+    parent = os.path.dirname(path)  # noqa: PTH120 - rmtree hands out strings
+    for locked in (parent, path):
+        with contextlib.suppress(OSError):
+            if not os.path.islink(locked):  # noqa: PTH114 - same reason
+                os.chmod(locked, 0o700)  # noqa: PTH101 - same reason
+    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - same reason
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)  # noqa: PTH108 - same reason
+
+
+def remove_entry(repository: OpenRepository, entry: Entry) -> None:
+    """Remove a worktree's entry; call it in a metadata section, after its files are gone.
+
+    Raises:
+        RepositoryError: It cannot be removed.
+    """
+    with repository_failures(f"remove the entry '{entry.admin_dir}'", path=repository.path):
+        discard_tree(entry.admin_dir, trash_dir=repository.own_dir / "trash")
+        with contextlib.suppress(OSError):
+            repository.worktrees_admin_dir.rmdir()
