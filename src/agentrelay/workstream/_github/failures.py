@@ -1,0 +1,282 @@
+"""From what PyGithub and requests raise to our errors: the one place that decides.
+
+The backend's exceptions carry the request's headers, and their tracebacks the frames
+that held them. Both are removed before an exception becomes the cause of ours.
+
+Source:
+    docs.github.com, "Troubleshooting the REST API" (404 for what a token may not see),
+    "Rate limits for the REST API" (403 or 429; ``retry-after``, ``x-ratelimit-reset``),
+    "Best practices for using the REST API" (301 and 307 for a renamed repository).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from agentrelay.workstream._github.connection import import_github
+from agentrelay.workstream.errors import (
+    CredentialsRejectedError,
+    PullRequestError,
+    RateLimitedError,
+    RemoteUnavailableError,
+    WorkstreamError,
+)
+
+if TYPE_CHECKING:
+    from agentrelay.workstream._github.address import GitHubAddress
+
+__all__ = [
+    "is_ambiguous",
+    "is_duplicate",
+    "is_no_commits",
+    "location_of",
+    "scrub",
+    "translate",
+    "unusable",
+]
+
+_REDIRECTED: Final = 300
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+_UNPROCESSABLE: Final = 422
+_TOO_MANY: Final = 429
+_SERVER_ERROR: Final = 500
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# GitHub's words for both kinds of rate limit, today's and the older ones. The headers
+# do not tell a secondary limit: it comes with requests remaining and may come without
+# Retry-After.
+_LIMIT_TEXT: Final = re.compile(
+    r"rate limit|abuse detection|temporarily blocked from content creation|submitted too quickly",
+    re.IGNORECASE,
+)
+
+# An answer's own text is a detail in our sentence, not a page of it.
+_LONGEST_DETAIL: Final = 500
+
+
+def translate(
+    error: Exception,
+    *,
+    operation: str,
+    address: GitHubAddress,
+    credential_source: str | None,
+    search: str = "",
+) -> WorkstreamError:
+    """Make our error from the backend's; raise it ``from`` the scrubbed original.
+
+    Args:
+        error: What was raised.
+        operation: What was tried, to end "could not …".
+        address: The repository it was tried on.
+        credential_source: Where the token came from, or ``None`` for none.
+        search: Where a token was looked for, for the hint when there was none.
+    """
+    if isinstance(error, WorkstreamError):
+        return error
+    what = f"could not {operation} on {address.host}/{address.full_name}"
+    if isinstance(error, import_github().GithubException):
+        return _from_answer(error, what, address, credential_source, search)
+    return _from_transport(error, what, address)
+
+
+def _from_answer(
+    error: Any, what: str, address: GitHubAddress, source: str | None, search: str
+) -> WorkstreamError:
+    """Translate an answer with a status that is not success."""
+    status = int(error.status)
+    headers: Mapping[str, str] = error.headers or {}
+    text = _text_of(error.data)
+    message = f"{what}: {text or 'no reason given'} (HTTP {status})"
+    full_name = address.full_name
+    if status == _UNAUTHORIZED or (source is None and status in {_FORBIDDEN, _NOT_FOUND}):
+        if source is not None:
+            return CredentialsRejectedError(
+                f"{message}; the token from {source} was refused",
+                url=address.api_url,
+                source=source,
+                hint=f"renew the token in {source}, or pass another one",
+            )
+        if not _is_limit(status, text, headers):
+            return CredentialsRejectedError(
+                f"{message}; no token was offered", url=address.api_url, hint=search or None
+            )
+    if _is_limit(status, text, headers):
+        wait_s = _wait_of(headers)
+        return RateLimitedError(
+            message,
+            repository=full_name,
+            status=status,
+            retry_after_s=wait_s,
+            hint="GitHub asked for a pause"
+            + ("" if wait_s is None else f" of {wait_s:.0f} s")
+            + ("" if source else "; with a token the limits are higher"),
+        )
+    if status >= _SERVER_ERROR or status < _REDIRECTED:
+        return RemoteUnavailableError(message, url=address.api_url, hint="try again later")
+    return PullRequestError(
+        message, repository=full_name, status=status, hint=_hint(status, text, headers, source)
+    )
+
+
+def _hint(status: int, text: str, headers: Mapping[str, str], source: str | None) -> str | None:
+    """Say what a reader can do about a refusal."""
+    if status == _NOT_FOUND:
+        return (
+            'GitHub also says "not found" when the token may not see the repository: '
+            f"check the name, and that the token from {source} has access to it"
+        )
+    if status in _REDIRECTS:
+        new = headers.get("x-renamed-to")
+        return (
+            f"the repository is now {new}: change the remote's URL, or pass full_name={new!r}"
+            if new
+            else "the repository was renamed or moved: change the remote's URL"
+        )
+    if status == _FORBIDDEN and "x-github-sso" in headers:
+        return f"authorize the token from {source} for the organisation's single sign-on"
+    if status == _FORBIDDEN and "GitHub Actions is not permitted" in text:
+        return "allow it in the repository's settings: Actions, General, Workflow permissions"
+    if status == _FORBIDDEN:
+        return (
+            f"the token from {source} lacks a permission: pull requests need "
+            '"Pull requests: write" (fine-grained) or the scope "repo" (classic)'
+        )
+    return None
+
+
+def _from_transport(error: Exception, what: str, address: GitHubAddress) -> WorkstreamError:
+    """Translate what went wrong without an answer, or with one nobody can read."""
+    import requests
+
+    kind = type(error).__name__
+    hint = f"is {address.api_url} the address of the API? If not, pass api_url="
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = f"no trusted connection ({kind}: {_short(str(error))})"
+        hint = "for a private certificate authority, set SSL_CERT_FILE to its bundle"
+    elif isinstance(error, requests.exceptions.Timeout | TimeoutError):
+        reason = f"no answer in time ({kind})"
+    elif isinstance(error, requests.exceptions.RequestException | OSError):
+        reason = f"no connection, or it broke ({kind}: {_short(str(error))})"
+    else:
+        reason = f"the answer could not be used ({kind}: {_short(str(error))})"
+    return RemoteUnavailableError(f"{what}: {reason}", url=address.api_url, hint=hint)
+
+
+def unusable(operation: str, address: GitHubAddress, why: str) -> RemoteUnavailableError:
+    """Make the error for an answer that claims success and cannot be used."""
+    return RemoteUnavailableError(
+        f"could not {operation} on {address.host}/{address.full_name}: "
+        f"the answer could not be used: {why}",
+        url=address.api_url,
+        hint=f"is {address.api_url} the address of the API? If not, pass api_url=",
+    )
+
+
+def is_no_commits(error: WorkstreamError) -> bool:
+    """Tell whether GitHub refused because the head has nothing its base lacks."""
+    return _is_unprocessable(error) and "No commits between" in error.message
+
+
+def is_duplicate(error: WorkstreamError) -> bool:
+    """Tell whether GitHub refused because the pull request exists already."""
+    return _is_unprocessable(error) and "A pull request already exists" in error.message
+
+
+def is_ambiguous(error: WorkstreamError) -> bool:
+    """Tell whether the operation may have happened although it failed.
+
+    A refusal (4xx) did nothing, with one exception: GitHub answers 422 "Could not
+    resolve to a node" to a creation it has just carried out.
+    """
+    if isinstance(error, RemoteUnavailableError):
+        return True
+    return _is_unprocessable(error) and "Could not resolve to a node" in error.message
+
+
+def _is_unprocessable(error: WorkstreamError) -> bool:
+    return isinstance(error, PullRequestError) and error.status == _UNPROCESSABLE
+
+
+def location_of(error: Exception) -> str | None:
+    """Return where an answer says the repository has gone, or ``None``."""
+    status, headers = getattr(error, "status", None), getattr(error, "headers", None)
+    if status in _REDIRECTS and isinstance(headers, dict):
+        location = headers.get("location")
+        return location if isinstance(location, str) else None
+    return None
+
+
+def scrub(error: BaseException) -> None:
+    """Remove the request's headers, and frames that held them, from a chain of errors."""
+    seen: set[int] = set()
+    queue: list[BaseException | None] = [error]
+    while queue:
+        current = queue.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        queue += [current.__cause__, current.__context__]
+        queue += [item for item in current.args if isinstance(item, BaseException)]
+        current.__traceback__ = None
+        response = getattr(current, "response", None)
+        for request in (getattr(current, "request", None), getattr(response, "request", None)):
+            headers = getattr(request, "headers", None)
+            if headers is not None:
+                headers.pop("Authorization", None)
+                headers.pop("Proxy-Authorization", None)
+
+
+def _text_of(data: Any) -> str:
+    """Flatten GitHub's error body: its message and the message of each error."""
+    if not isinstance(data, Mapping):
+        return _short(data) if isinstance(data, str) else ""
+    parts = [data.get("message")]
+    errors = data.get("errors")
+    for item in errors if isinstance(errors, list) else [errors]:
+        if isinstance(item, Mapping):
+            named = " ".join(str(item[key]) for key in ("field", "code") if key in item)
+            parts.append(item.get("message") or named)
+        else:
+            parts.append(item)
+    return _short("; ".join(part for part in parts if isinstance(part, str) and part))
+
+
+def _short(text: str) -> str:
+    """Make one printable line of a text that came over the wire."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= _LONGEST_DETAIL else line[:_LONGEST_DETAIL] + "…"
+
+
+def _is_limit(status: int, text: str, headers: Mapping[str, str]) -> bool:
+    """Tell a rate limit from a refusal, by its text first."""
+    if status == _TOO_MANY:
+        return True
+    if status == _UNPROCESSABLE:
+        return "submitted too quickly" in text
+    return status == _FORBIDDEN and (
+        bool(_LIMIT_TEXT.search(text))
+        or "retry-after" in headers
+        or headers.get("x-ratelimit-remaining") == "0"
+    )
+
+
+def _wait_of(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait, from whichever header says so."""
+    after = headers.get("retry-after", "").strip()
+    if after.isdecimal():
+        return float(after)
+    if after:
+        try:
+            return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+        except (ValueError, OverflowError):
+            return None
+    reset = headers.get("x-ratelimit-reset", "").strip()
+    if reset.isdecimal() and headers.get("x-ratelimit-remaining") == "0":
+        return max(0.0, float(reset) - time.time())
+    return None

@@ -1,0 +1,35 @@
+"""One credential chain, for git and for GitHub's API alike.
+
+A token belongs to a host. Every place that is searched knows which hosts its token
+is for, so asking for one host never hands out the token of another. Nothing is
+cached: a token that was renewed is seen by the next request.
+
+Everything here is standard library only and talks to nobody.
+"""
+
+from agentrelay.workstream.credentials._chain import (
+    Credential,
+    describe_search,
+    find_credential,
+)
+from agentrelay.workstream.credentials._network import ca_bundle, is_loopback, proxy_for
+from agentrelay.workstream.credentials._owners import canonical_host, is_other_forge
+from agentrelay.workstream.credentials._secret import Secret, TokenSource, seal_token
+from agentrelay.workstream.credentials._ssh import SshKey, find_ssh_keys, has_ssh_agent
+
+__all__ = [
+    "Credential",
+    "Secret",
+    "SshKey",
+    "TokenSource",
+    "ca_bundle",
+    "canonical_host",
+    "describe_search",
+    "find_credential",
+    "find_ssh_keys",
+    "has_ssh_agent",
+    "is_loopback",
+    "is_other_forge",
+    "proxy_for",
+    "seal_token",
+]

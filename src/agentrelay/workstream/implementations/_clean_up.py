@@ -1,0 +1,308 @@
+"""The steps of tearing a lane down: prove or keep, then delete.
+
+The order is worktree, entry, local branch, remote branch: a branch that is checked out
+is not deleted, and the remote's copy goes last because it is the one others see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agentrelay.workstream._git.config import drop_upstream
+from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.lane import Lane
+from agentrelay.workstream._git.refs import delete_ref
+from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
+from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
+from agentrelay.workstream._git.rescue import Rescuer, describe, is_contained, new_stamp
+from agentrelay.workstream._git.worktrees import (
+    Entry,
+    discard_tree,
+    entries,
+    entry_at,
+    read_entry,
+    remove_entry,
+)
+from agentrelay.workstream.core import _signals
+from agentrelay.workstream.core.runtime import (
+    WorkstreamRuntime,
+    WorkstreamStatus,
+    record_concern,
+)
+from agentrelay.workstream.credentials import TokenSource
+from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
+from agentrelay.workstream.implementations._provision import RELEASED, lane_lock
+
+__all__ = ["clean_up"]
+
+
+@dataclass
+class _CleanUp:
+    """One run of the steps; holds what several of them read."""
+
+    lane: Lane
+    runtime: WorkstreamRuntime
+    repository: OpenRepository
+    remote: RemoteEnd | None
+    rescuer: Rescuer
+    branches_stay: str | None = None
+    remote_tip: str | None = None
+    remote_seen: bool = False
+    failures: list[str] = field(default_factory=list)
+
+    def step(self, name: str, action: Callable[[], None]) -> None:
+        """Run one step; what fails becomes a concern and the next step still runs."""
+        try:
+            with repository_failures(name, path=self.repository.path):
+                action()
+        except (WorkstreamError, OSError) as error:
+            hint = getattr(error, "hint", None)
+            self.failures.append(name)
+            record_concern(
+                self.runtime, f"teardown could not {name}: {error}" + (f" {hint}" if hint else "")
+            )
+
+    @property
+    def own_refs(self) -> set[str]:
+        """Refs that are about to go, and therefore prove nothing."""
+        refs = {self.lane.branch_ref}
+        if self.remote is not None:
+            refs.add(self.remote.tracking_ref(self.lane.branch))
+        return refs
+
+    @property
+    def target_refs(self) -> tuple[str, ...]:
+        """Where the lane's work belongs in the end."""
+        spec = self.runtime.spec
+        names = dict.fromkeys((spec.merge_target_branch, spec.base_branch))
+        found: list[str] = []
+        for name in names:
+            if self.remote is not None:
+                found.append(self.remote.tracking_ref(name))
+            found.append(f"refs/heads/{name}")
+        return tuple(found)
+
+    def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
+        """Make sure that a commit survives; call it where the deletion follows.
+
+        Raises:
+            RepositoryError: It could not be kept; then it must not be deleted.
+        """
+        if any(kept.commit_id == commit_id for kept in self.rescuer.kept):
+            return
+        if is_contained(
+            self.repository, commit_id, target_refs=self.target_refs, own_refs=self.own_refs
+        ):
+            return
+        if any(self.repository.contains(commit_id, kept.commit_id) for kept in self.rescuer.kept):
+            return
+        self.rescuer.keep_commit(label, commit_id, what=what)
+
+
+def clean_up(
+    runtime: WorkstreamRuntime,
+    *,
+    repo_path: Path,
+    remote: str,
+    run_dir: Path | None,
+    token: TokenSource,
+    ssh_key: Path | None,
+    api_url: str | None,
+    full_name: str | None,
+    lane_timeout_s: float,
+    network_timeout_s: float,
+) -> None:
+    """Tear one lane down; see ``GitWorkstreamTeardown.teardown_workstream``.
+
+    Raises:
+        WorkstreamError: As documented there.
+    """
+    lane = _lane_of(runtime, repo_path, run_dir)
+    if lane is None:
+        return
+    repository = open_repository(lane.repo_path)
+    refuse_links(lane.worktree_path, below=lane.repo_path)
+    with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        rescuer = Rescuer(repository, prefix=lane.rescue_prefix, stamp=new_stamp())
+        run = _CleanUp(lane, runtime, repository, None, rescuer)
+        access = RemoteAccess(
+            remote=remote, token=token, ssh_key=ssh_key, deadline_s=network_timeout_s
+        )
+        run.step("reach the remote", lambda: _look_at_remote(run, access))
+        run.branches_stay = _why_branches_stay(
+            run, token=token, api_url=api_url, full_name=full_name
+        )
+        run.step("remove the worktree", lambda: _remove_worktree(run))
+        run.step("delete the local branch", lambda: _delete_local_branch(run))
+        if run.remote is not None and run.remote_seen:
+            run.step("delete the remote branch", lambda: _delete_remote_branch(run))
+        if run.branches_stay is not None:
+            record_concern(runtime, f"the branches of lane '{lane}' were kept: {run.branches_stay}")
+        elif not run.failures:
+            run.step("note the lane's end", lambda: _release(run))
+        for kept in run.rescuer.kept:
+            record_concern(
+                runtime,
+                f"{describe(kept)}; get it back with a branch at that ref",
+            )
+
+
+def _lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
+    """Return the lane a runtime speaks of, checked against its spec, never trusted."""
+    state = runtime.state
+    if state.branch_name is not None:
+        return Lane.from_branch(repo_path, state.branch_name, runtime.spec.id, run_dir=run_dir)
+    if state.worktree_path is not None:
+        lane = Lane.of(repo_path, state.worktree_path.parent.name, runtime.spec.id, run_dir=run_dir)
+        if lane.worktree_path == state.worktree_path.absolute():
+            return lane
+        message = f"'{state.worktree_path}' is not the worktree of workstream '{runtime.spec.id}'"
+        raise LaneConflictError(
+            message, obstacle=state.worktree_path, hint="Only a lane's own paths are removed."
+        )
+    return None
+
+
+def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
+    """Fetch the target and whatever others pushed to the lane."""
+    run.remote = open_remote(run.repository, access)
+    spec = run.runtime.spec
+    branches = list(dict.fromkeys([spec.merge_target_branch, spec.base_branch, run.lane.branch]))
+    there = run.remote.fetch(branches)
+    run.remote_tip = there[run.lane.branch]
+    run.remote_seen = True
+
+
+def _why_branches_stay(
+    run: _CleanUp, *, token: TokenSource, api_url: str | None, full_name: str | None
+) -> str | None:
+    """Return why both branches stay, or ``None`` when they may go.
+
+    Deleting a branch closes its pull request. A pull request the orchestrator did not
+    call merged is asked for; no answer counts as open.
+    """
+    url = run.runtime.artifacts.merge_pr_url
+    if url is None or run.runtime.status is WorkstreamStatus.MERGED:
+        return None
+    from agentrelay.workstream.implementations._pull_state import pull_state
+
+    try:
+        state = pull_state(
+            url,
+            remote_url="" if run.remote is None else run.remote.url,
+            token=token,
+            api_url=api_url,
+            full_name=full_name,
+        )
+    except WorkstreamError as error:
+        return f"whether {url} is still open could not be asked ({error})"
+    return f"{url} is open" if state == "open" else None
+
+
+def _remove_worktree(run: _CleanUp) -> None:
+    """Keep unsaved work, then remove the worktree and its entry."""
+    lane, repository = run.lane, run.repository
+    entry = entry_at(repository, lane.worktree_path)
+    if entry is None:
+        _remove_stale_entry(run)
+        return
+    if entry.locked is not None and not entry.is_half_made:
+        message = f"the worktree is locked ({entry.locked or 'no reason given'})"
+        raise LaneConflictError(
+            message, obstacle=lane.worktree_path, hint="Unlock it if nobody needs it."
+        )
+    if entry.is_half_made:
+        # Never handed to anybody: what lies there came from the branch alone.
+        _discard(run, entry)
+        return
+    for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
+        record_concern(run.runtime, f"teardown: {sentence}")
+    head = _detached_head(entry)
+    if head is not None and head in repository.handle:
+        run.prove_or_keep("detached", head, what="commits on a detached HEAD")
+    _discard(run, entry)
+
+
+def _discard(run: _CleanUp, entry: Entry) -> None:
+    """Rename the tree aside and unlink it, then drop the entry."""
+    with run.repository.metadata_section():
+        discard_tree(run.lane.worktree_path, trash_dir=run.lane.worktrees_dir.parent / ".trash")
+        remove_entry(run.repository, entry)
+    for directory in (run.lane.worktrees_dir, run.lane.worktrees_dir.parent):
+        try:
+            directory.rmdir()
+        except OSError:
+            break
+
+
+def _remove_stale_entry(run: _CleanUp) -> None:
+    """Drop the lane's own entry when its folder is gone; leave everything else."""
+    lane, repository = run.lane, run.repository
+    if lane.worktree_path.is_dir() and any(lane.worktree_path.iterdir()):
+        message = f"'{lane.worktree_path}' is not this lane's worktree"
+        raise LaneConflictError(
+            message, obstacle=lane.worktree_path, hint="Look at what it is; it was left alone."
+        )
+    with repository.metadata_section():
+        entry = read_entry(repository.worktrees_admin_dir / lane.admin_name)
+        if entry is not None and entry.is_live:
+            message = f"the lane's worktree was moved to '{entry.worktree_path}'"
+            raise LaneConflictError(
+                message, obstacle=entry.worktree_path, hint="Move it back, or remove it there."
+            )
+        if entry is not None:
+            remove_entry(repository, entry)
+
+
+def _detached_head(entry: Entry) -> str | None:
+    """Return the commit of a detached HEAD, or ``None`` when it is on a branch."""
+    if entry.head_ref is not None:
+        return None
+    return (entry.admin_dir / "HEAD").read_text().strip() or None
+
+
+def _delete_local_branch(run: _CleanUp) -> None:
+    """Delete the branch at the commit that was examined, once its work is safe."""
+    lane, repository = run.lane, run.repository
+    if run.branches_stay is not None:
+        return
+    tip = repository.resolve(lane.branch_ref)
+    if tip is None:
+        with repository.metadata_section():
+            drop_upstream(repository, lane.branch)
+        return
+    with repository.metadata_section():
+        for entry in entries(repository):
+            if entry.head_ref == lane.branch_ref:
+                message = f"'{lane.branch}' is checked out at '{entry.worktree_path}'"
+                raise LaneConflictError(
+                    message, obstacle=entry.worktree_path, hint="Switch that worktree first."
+                )
+        if (repository.common_dir / "HEAD").read_text().strip() == f"ref: {lane.branch_ref}":
+            message = f"'{lane.branch}' is checked out at '{repository.common_dir.parent}'"
+            raise LaneConflictError(
+                message, obstacle=repository.common_dir.parent, hint="Switch that checkout first."
+            )
+        # Under the lock: two lanes must not each count on the other's branch.
+        run.prove_or_keep("commits", tip, what="commits of the lane that are merged nowhere")
+        delete_ref(repository, lane.branch_ref, expected=tip)
+        drop_upstream(repository, lane.branch)
+
+
+def _delete_remote_branch(run: _CleanUp) -> None:
+    """Delete the remote's branch at the commit that was fetched, once its work is safe."""
+    assert run.remote is not None
+    if run.branches_stay is not None or run.remote_tip is None:
+        return
+    with run.repository.metadata_section():
+        run.prove_or_keep("remote", run.remote_tip, what="commits pushed to the remote branch")
+    run.remote.delete(run.lane.branch, expected=run.remote_tip)
+
+
+def _release(run: _CleanUp) -> None:
+    """Write down that nothing of the lane stands any more."""
+    record = _signals.read_record(run.lane.signal_dir)
+    if record is not None:
+        _signals.write_record(run.lane.signal_dir, {**record, "claim": RELEASED})

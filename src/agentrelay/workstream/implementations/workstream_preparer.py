@@ -1,0 +1,90 @@
+"""Preparing a lane on libgit2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from agentrelay.workstream.credentials import TokenSource, seal_token
+
+if TYPE_CHECKING:
+    from agentrelay.workstream.core.runtime import WorkstreamRuntime
+
+__all__ = ["GitWorkstreamPreparer"]
+
+
+@dataclass
+class GitWorkstreamPreparer:
+    """Provision a worktree and integration branch for a workstream lane.
+
+    The worktree is ``<repo_path>/.worktrees/<graph_name>/<workstream_id>`` on a new
+    branch ``agentrelay/<graph_name>/<workstream_id>/integration``, cut from the newer
+    of the remote's and the local ``base_branch`` and pushed so that task pull requests
+    can target it. The branch tracks its remote branch. The user's branches, HEAD,
+    index and files are never touched.
+
+    Constructing one opens nothing: the repository may not exist yet.
+
+    Attributes:
+        repo_path: Top of a working tree (main or linked), or a bare repository.
+        graph_name: Name of the task graph; part of the lane's branch and paths.
+        remote: Name of the remote lanes are pushed to.
+        run_dir: Directory whose ``workstreams/<id>`` holds the signal files;
+            ``<repo_path>/.workflow/<graph_name>`` when ``None``.
+        token: Token for https remotes, or a callable that returns one; when ``None``
+            the environment, netrc and the GitHub CLI's file are asked.
+        ssh_key: Private key for ssh remotes; when ``None`` the agent and the usual
+            files are tried.
+        lane_timeout_s: Longest wait for another holder of the same lane, in seconds.
+        network_timeout_s: Longest time one fetch or push may take, in seconds.
+    """
+
+    repo_path: Path
+    graph_name: str
+    remote: str = field(default="origin", kw_only=True)
+    run_dir: Optional[Path] = field(default=None, kw_only=True)
+    token: TokenSource = field(default=None, kw_only=True, repr=False)
+    ssh_key: Optional[Path] = field(default=None, kw_only=True)
+    lane_timeout_s: float = field(default=60.0, kw_only=True)
+    network_timeout_s: float = field(default=600.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Seal the token, so that no repr, dump or pickle of this object shows it."""
+        self.token = seal_token(self.token)
+
+    def prepare_workstream(self, workstream_runtime: WorkstreamRuntime) -> None:
+        """Provision worktree and integration branch for this workstream.
+
+        A lane that is provably this repository's is adopted and completed, whatever an
+        earlier try left behind. Anything else in the way is a conflict and stays.
+
+        Args:
+            workstream_runtime: Workstream runtime to provision. ``state`` is filled in
+                before the branch is pushed.
+
+        Raises:
+            LaneNameError: A name cannot be a ref and a directory; nothing was changed.
+            RepositoryError: No such repository, remote or base branch.
+            LaneConflictError: Something that is not this lane's is in the way.
+            LaneBusyError: Another thread or process is working on this lane.
+            PushRejectedError: The remote refused the branch.
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+        """
+        from agentrelay.workstream._git.lane import Lane, check_branch_name
+        from agentrelay.workstream.implementations._provision import provision
+
+        spec = workstream_runtime.spec
+        lane = Lane.of(Path(self.repo_path), self.graph_name, spec.id, run_dir=self.run_dir)
+        check_branch_name(spec.base_branch, kind="base branch")
+        check_branch_name(spec.merge_target_branch, kind="merge target branch")
+        provision(
+            lane,
+            workstream_runtime,
+            remote=self.remote,
+            token=self.token,
+            ssh_key=self.ssh_key,
+            lane_timeout_s=self.lane_timeout_s,
+            network_timeout_s=self.network_timeout_s,
+        )
