@@ -191,7 +191,7 @@ class Rescuer:
                 if paths:
                     tree = _tree_with(handle, base_tree, worktree_path, paths)
                     self.keep_commit(label, self._commit(handle, tree, parents, what), what=what)
-            if entry.operation is not None and not (findings.unstaged or findings.conflicted):
+            if entry.operation is not None and not self.kept:
                 # What is being merged or picked has no ref of its own.
                 self._keep_operation(handle, entry, base_tree, parents)
             files, skipped = _within_limit(worktree_path, findings.ignored)
@@ -209,10 +209,8 @@ class Rescuer:
         """
         with repository_failures("keep the staged changes", path=worktree_path):
             handle = pygit2.Repository(str(worktree_path))
-            if handle.head_is_unborn or handle.index.conflicts is not None:
-                return
             tree = _staged_tree(handle)
-            if tree != str(handle.head.peel(pygit2.Tree).id):
+            if handle.head_is_unborn or tree != str(handle.head.peel(pygit2.Tree).id):
                 commit = self._commit(handle, tree, _parents(handle, entry), "staged changes")
                 self.keep_commit("staged", commit, what="staged changes")
 
@@ -247,7 +245,7 @@ def find_unsaved(handle: pygit2.Repository) -> WorktreeFindings:
         | FileStatus.INDEX_TYPECHANGE
     )
     for path, flags in handle.status(untracked_files="all", ignored=True).items():
-        staged = staged or bool(flags & index_flags)
+        staged = staged or bool(flags & (index_flags | FileStatus.CONFLICTED))
         if flags & FileStatus.CONFLICTED:
             conflicted.append(path)
         elif flags & FileStatus.IGNORED:
@@ -256,8 +254,6 @@ def find_unsaved(handle: pygit2.Repository) -> WorktreeFindings:
             untracked.append(path)
         elif flags & ~index_flags:
             unstaged.append(path)
-    if conflicted:
-        staged = False
     return WorktreeFindings(
         staged, tuple(unstaged), tuple(untracked), tuple(ignored), tuple(conflicted)
     )
@@ -286,7 +282,22 @@ def _parents(handle: pygit2.Repository, entry: Entry) -> list[str]:
 
 
 def _staged_tree(handle: pygit2.Repository) -> str:
-    return str(handle.index.write_tree())
+    """Return the index as a tree; each side of a conflict becomes a file of its own."""
+    index = handle.index
+    if index.conflicts is None:
+        return str(index.write_tree())
+    sides = list(index.conflicts)
+    torn = {side.path for conflict in sides for side in conflict if side is not None}
+    plain = pygit2.Index()
+    for entry in index:
+        if entry.path not in torn:
+            plain.add(entry)
+    for conflict in sides:
+        for label, side in zip(("ancestor", "ours", "theirs"), conflict, strict=True):
+            if side is not None:
+                name = f"{side.path}.{label}"
+                plain.add(pygit2.IndexEntry(name, side.id, side.mode))
+    return str(plain.write_tree(handle))
 
 
 def _tree_with(
@@ -309,7 +320,8 @@ def _tree_with(
             kind = FileMode.LINK
         elif stat.S_ISREG(mode):
             # The bytes as they lie there: no filter may change what is being rescued.
-            blob = handle.create_blob_fromiobase(full.open("rb"))
+            with full.open("rb") as stream:
+                blob = handle.create_blob_fromiobase(stream)
             kind = FileMode.BLOB_EXECUTABLE if mode & stat.S_IXUSR else FileMode.BLOB
         elif stat.S_ISDIR(mode):
             message = f"'{full}' is a repository or submodule of its own and cannot be kept"

@@ -58,27 +58,33 @@ WANTED: Final = "wanted"  # a push was about to be tried: the branch may be ours
 PUSHED: Final = "pushed"  # it is ours
 LOST: Final = "lost"  # somebody else created it first
 RELEASED: Final = "released"  # the lane was torn down
+_OURS: Final = (WANTED, PUSHED)
 
 
 @dataclass
 class _Provision:
-    """One run of the steps; holds what several of them read."""
+    """One run of the steps; holds what several of them read.
+
+    Attributes:
+        lane: Names and paths.
+        runtime: The runtime that is being filled in.
+        repository: Open handle.
+        remote: Where the lane is pushed.
+        record: The lane's record as it is on disk.
+        claim: What an earlier run recorded of the remote branch, ``None`` when nothing
+            says that the lane is ours.
+        created_branch_at: Commit this run created the branch at, if it did.
+        created_entry: Entry this run made, if it did.
+    """
 
     lane: Lane
     runtime: WorkstreamRuntime
     repository: OpenRepository
     remote: RemoteEnd
     record: dict[str, Any]
+    claim: str | None
     created_branch_at: str | None = None
     created_entry: Entry | None = None
-
-    @property
-    def claim(self) -> str | None:
-        """What an earlier run recorded of the remote branch, if it is this lane's record."""
-        if self.record.get("branch_name") != self.lane.branch:
-            return None
-        claim = self.record.get("claim")
-        return claim if isinstance(claim, str) else None
 
 
 def lane_lock(repository: OpenRepository, lane: Lane, *, timeout_s: float) -> Any:
@@ -117,7 +123,9 @@ def provision(
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         record = _signals.read_record(lane.signal_dir) or {}
-        run = _Provision(lane, runtime, repository, end, record)
+        ours = record.get("branch_name") == lane.branch
+        claim = record.get("claim") if ours and record.get("claim") in _OURS else None
+        run = _Provision(lane, runtime, repository, end, record, claim)
         try:
             with repository_failures(f"prepare lane '{lane}'", path=repository.path):
                 _run(run)
@@ -134,7 +142,7 @@ def _run(run: _Provision) -> None:
     remote_tip = there[lane.branch]
     tip = repository.resolve(lane.branch_ref)
     entry = entry_at(repository, lane.worktree_path)
-    if tip is None and entry is None and remote_tip is not None and run.claim not in _OURS:
+    if tip is None and entry is None and remote_tip is not None and run.claim is None:
         _refuse_foreign_remote_branch(run, remote_tip)
     base = _base_commit(run, there[spec.base_branch])
 
@@ -143,7 +151,7 @@ def _run(run: _Provision) -> None:
         if tip is None and entry is None and remote_tip is None:
             # Nothing stands: whatever the signals say is of an earlier run.
             _retire_signals(runtime, lane)
-        _write_record(run, base, claim=run.claim if run.claim in _OURS else WANTED)
+        _write_record(run, base, claim=run.claim or WANTED)
         runtime.state.signal_dir = lane.signal_dir
         runtime.state.worktree_path = lane.worktree_path
         runtime.state.branch_name = lane.branch
@@ -161,9 +169,6 @@ def _run(run: _Provision) -> None:
     _write_record(run, base, claim=PUSHED)
     runtime.clear_failure()
     runtime.mark_pending()
-
-
-_OURS: Final = (WANTED, PUSHED)
 
 
 def _check_obstacles(repository: OpenRepository, lane: Lane) -> None:
@@ -284,7 +289,7 @@ def _retire_signals(runtime: WorkstreamRuntime, lane: Lane) -> None:
 def _write_record(run: _Provision, base: str, *, claim: str) -> None:
     """Write down what the lane is, so that any process can carry on."""
     spec, lane = run.runtime.spec, run.lane
-    kept_base = run.record.get("base_commit") if run.claim in _OURS else None
+    kept_base = run.record.get("base_commit") if run.claim else None
     record = {
         "format": _FORMAT,
         "graph": lane.graph,
@@ -348,7 +353,7 @@ def _ensure_branch(run: _Provision, tip: str | None, entry: Entry | None, *, sta
             run.created_branch_at = start
             return
         tip = repository.resolve(lane.branch_ref)
-    if entry is not None or run.claim in _OURS or tip == start == run.record["base_commit"]:
+    if entry is not None or run.claim is not None or tip == start == run.record["base_commit"]:
         return
     message = (
         f"the branch '{lane.branch}' exists (at {str(tip)[:12]}) and nothing here says "
@@ -398,6 +403,8 @@ def _keep_staged(run: _Provision, entry: Entry) -> None:
         return
     rescuer = Rescuer(run.repository, prefix=run.lane.rescue_prefix, stamp=new_stamp())
     rescuer.keep_staged(run.lane.worktree_path, entry)
+    # What the index said beyond HEAD is safe; the new checkout starts from HEAD.
+    (entry.admin_dir / "index").unlink()
     for kept in rescuer.kept:
         record_concern(run.runtime, f"the worktree's folder was gone: {describe(kept)}")
 

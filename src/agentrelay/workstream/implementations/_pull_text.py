@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import re
 import string
-import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from agentrelay.workstream._redact import redact
@@ -65,8 +64,11 @@ _BEFORE_GAP: Final = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 
-# Marks that reorder text on the screen, so that it reads unlike it is.
-_REORDERING: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+# Controls except line feed and tab; lone surrogates, which no JSON can carry; marks
+# that reorder text on the screen, so that it reads unlike it is.
+_UNPRINTABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 _NEWLINE: Final = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _FENCE: Final = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)")
 
@@ -130,8 +132,15 @@ def render_body(
         Text of fewer than :data:`LONGEST_BODY_UNITS` UTF-16 units. Its last line is a
         comment that names the branch, by which the pull request can be recognised.
     """
-    tasks = sorted(summaries, key=lambda task: task.task_id)
-    notes = list(dict.fromkeys(concerns))
+    tasks = [
+        replace(
+            task,
+            description=_clean(task.description or ""),
+            concerns=tuple(map(_clean, dict.fromkeys(task.concerns))),
+        )
+        for task in sorted(summaries, key=lambda task: task.task_id)
+    ]
+    notes = [_clean(concern) for concern in dict.fromkeys(concerns)]
     head = _head(spec, branch_name)
     tail = f"<!-- agentrelay:{_marker(branch_name)} -->"
     for budget in _BUDGETS:
@@ -203,14 +212,12 @@ def _task(task: TaskSummary, budget: _Budget) -> tuple[str, bool]:
     if task.pr_url:
         first += f": {_link(task.pr_url)}"
     lines, cut = [first], False
-    if task.description and task.description.strip():
+    if task.description:
         text, cut = _shorten(task.description, budget.description)
         if text:
             lines += ["", *_block(text, indent=2)]
     if task.concerns:
-        shown, were_cut = _concerns(
-            list(dict.fromkeys(task.concerns)), budget.task_concern, indent=2
-        )
+        shown, were_cut = _concerns(task.concerns, budget.task_concern, indent=2)
         cut = cut or were_cut
         lines += ["", "  Concerns:", "", *shown]
     return "\n".join(lines), cut
@@ -239,10 +246,16 @@ def _concerns(concerns: Sequence[str], budget: int, *, indent: int) -> tuple[lis
     return lines, cut
 
 
+def _clean(text: str) -> str:
+    """Mask and tidy a free text, and keep no more of it than the widest budget shows.
+
+    Masking comes before any cut: half a secret would not be recognised any more.
+    """
+    return _printable(redact(text).strip()[: _BUDGETS[0].description + 1])
+
+
 def _shorten(text: str, longest: int) -> tuple[str, bool]:
     """Cut a text, at a line or a word where there is one near."""
-    # Masked before the cut: half a secret would not be recognised any more.
-    text = redact(text).strip()
     if len(text) <= longest:
         return text, False
     kept = text[:longest]
@@ -253,7 +266,7 @@ def _shorten(text: str, longest: int) -> tuple[str, bool]:
 
 def _block(text: str, *, indent: int) -> list[str]:
     """Make lines of a free text that stay within a list item."""
-    lines = [line.expandtabs(4).rstrip() for line in _printable(text).split("\n")]
+    lines = [line.expandtabs(4).rstrip() for line in text.split("\n")]
     while lines and not lines[0].strip():
         lines.pop(0)
     while lines and not lines[-1].strip():
@@ -279,14 +292,8 @@ def _close_fence(lines: list[str]) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """Replace what has no place in a text: controls, lone surrogates, reordering marks."""
-    return "".join(
-        "\ufffd"
-        if char in _REORDERING
-        or (unicodedata.category(char) in {"Cc", "Cs"} and char not in "\n\t")
-        else char
-        for char in _NEWLINE.sub("\n", text)
-    )
+    """Replace what has no place in a text."""
+    return _UNPRINTABLE.sub("\ufffd", _NEWLINE.sub("\n", text))
 
 
 def _code(text: str) -> str:
