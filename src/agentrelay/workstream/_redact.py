@@ -15,15 +15,16 @@ MASK: Final = "***"
 
 # The user-info part of a URL: everything between "://" and the last "@" before
 # the path. Greedy on purpose: a password may itself hold an "@".
-_USERINFO: Final = re.compile(r"(?<=://)[^/\s'\"<>?#]*@")
+_USERINFO: Final = re.compile(r"(?<=://)[^/\s<>?#]*@")
 
 # Token shapes GitHub documents ("About authentication to GitHub", token formats)
 # and the header forms in which a token travels.
 _TOKENS: Final = re.compile(
-    r"\b(?:gh[pousr]_[A-Za-z0-9_.-]{4,}|github_pat_[A-Za-z0-9_]{4,}|v1\.[0-9a-f]{40})"
+    r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2}))"  # also after an escape
+    r"(?:gh[pousr]_[A-Za-z0-9_.-]{4,}|github_pat_[A-Za-z0-9_]{4,}|v1\.[0-9a-f]{40})"
 )
 _HEADER: Final = re.compile(
-    r"(?i)\b(authorization['\"]?\s*[:=]\s*['\"]?(?:basic|bearer|token)?\s*)[^\s'\",]+"
+    r"(?i)\b(authorization['\"]?\s*[:=]\s*(?:b(?=['\"]))?['\"]?(?:basic|bearer|token)?\s*)[^\s'\",]+"
 )
 
 

@@ -29,6 +29,11 @@ __all__ = [
 ]
 
 
+def _text(value: object) -> str | None:
+    """Return a field's text without secrets; ``None`` stays ``None``."""
+    return None if value is None else redact(str(value))
+
+
 def _restore(cls: type[WorkstreamError], message: str, fields: dict[str, Any]) -> WorkstreamError:
     """Rebuild a pickled error without running its constructor."""
     error = cls.__new__(cls, message)
@@ -80,7 +85,7 @@ class LaneNameError(WorkstreamError, ValueError):
         """Make the error; ``name`` and ``rule`` are kept for programs to read."""
         super().__init__(message, hint=hint)
         self.name = redact(name)
-        self.rule = rule
+        self.rule = redact(rule)
 
 
 class RepositoryError(WorkstreamError):
@@ -95,7 +100,7 @@ class RepositoryError(WorkstreamError):
     def __init__(self, message: str, *, path: object = None, hint: str | None = None) -> None:
         """Make the error; ``path`` is anything ``str()`` turns into a path."""
         super().__init__(message, hint=hint)
-        self.path = None if path is None else str(path)
+        self.path = _text(path)
 
 
 class LaneConflictError(WorkstreamError):
@@ -110,7 +115,7 @@ class LaneConflictError(WorkstreamError):
     def __init__(self, message: str, *, obstacle: object = None, hint: str | None = None) -> None:
         """Make the error; ``obstacle`` names what is in the way."""
         super().__init__(message, hint=hint)
-        self.obstacle = None if obstacle is None else str(obstacle)
+        self.obstacle = _text(obstacle)
 
 
 class LaneBusyError(WorkstreamError, TimeoutError):
@@ -162,7 +167,7 @@ class CredentialsRejectedError(RemoteError):
     ) -> None:
         """Make the error; ``source`` names the place, not the value."""
         super().__init__(message, url=url, hint=hint)
-        self.source = source
+        self.source = _text(source)
 
 
 class PushRejectedError(RemoteError):
@@ -181,7 +186,7 @@ class PushRejectedError(RemoteError):
     ) -> None:
         """Make the error; ``reason`` is what the server said, redacted."""
         super().__init__(message, url=url, hint=hint)
-        self.ref = ref
+        self.ref = redact(ref)
         self.reason = redact(reason)
 
 
@@ -201,7 +206,7 @@ class PullRequestError(WorkstreamError):
     ) -> None:
         """Make the error; ``status`` is the HTTP status, if there was one."""
         super().__init__(message, hint=hint)
-        self.repository = repository
+        self.repository = redact(repository)
         self.status = status
 
 

@@ -56,6 +56,9 @@ def is_locked(error: Exception) -> bool:
     if not isinstance(error, (pygit2.GitError, OSError)):
         return False
     text = str(error)
+    if "failed to make directory" in text:
+        # Somebody pruned the empty directory a ref was about to be written to.
+        return "No such file" in text
     return any(words in text for words in _LOCKED)
 
 

@@ -37,12 +37,14 @@ _LONGEST_BRANCH: Final = 200
 _BRANCH_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
-def _refusal(kind: str, name: str, rule: str) -> LaneNameError:
+def _refusal(kind: str, name: object, rule: str) -> LaneNameError:
     """Make the error; the name is shown escaped, so a control character cannot act."""
-    shown = ascii(name) if len(name) <= _LONGEST else ascii(name[:40]) + "..."
+    shown = ascii(name)
+    if len(shown) > _LONGEST:
+        shown = f"{shown[:40]}..."
     return LaneNameError(
         f"{kind} {shown} cannot name a lane: {rule}",
-        name=name,
+        name=str(name),
         rule=rule,
         hint="Use letters, digits, '-', '_' and single dots; at most 100 characters.",
     )
@@ -236,6 +238,11 @@ class Lane:
     def worktrees_dir(self) -> Path:
         """Directory that holds the worktrees of the lane's graph."""
         return self.repo_path / ".worktrees" / self.graph
+
+    @property
+    def trash_dir(self) -> Path:
+        """Directory for worktrees that are being unlinked; no graph can have its name."""
+        return self.repo_path / ".worktrees" / ".trash"
 
     @property
     def worktree_path(self) -> Path:

@@ -8,6 +8,7 @@ branches. So deletion is done here, with git's own lock files, in git's own orde
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ import pygit2
 from agentrelay.workstream._git.failures import is_locked, repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = ["create_ref", "delete_ref", "refs_below", "set_tracking_ref"]
@@ -113,7 +114,8 @@ def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
 
     Source:
         gitrepository-layout(5) "packed-refs", and the order of git's own files backend:
-        lock the ref, rewrite packed-refs without it, unlink the loose file, unlock.
+        lock the ref and packed-refs, rewrite packed-refs without it, unlink the loose file,
+        unlock both.
     """
     loose = repository.common_dir / ref
     with repository_failures(f"delete the ref '{ref}'", path=repository.path):
@@ -126,10 +128,17 @@ def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
 
 def _delete(common_dir: Path, loose: Path, ref: str, expected: str) -> bool:
     """Delete once, or raise :class:`LockedError`."""
-    loose.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with LockFile(loose):
-            current = _read(common_dir, loose, ref)
+        loose.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # Seen, then pruned by somebody else before it could be looked at.
+        message = f"'{loose.parent}' is locked"
+        raise LockedError(message) from error
+    try:
+        # The packed refs stay locked until the loose file is gone: otherwise a
+        # "git pack-refs" that has read the loose file writes the ref back.
+        with LockFile(loose), LockFile(common_dir / "packed-refs"):
+            current = read_ref(common_dir, ref)
             if current is None:
                 return False
             if current != expected:
@@ -148,35 +157,29 @@ def _delete(common_dir: Path, loose: Path, ref: str, expected: str) -> bool:
     return True
 
 
-def _read(common_dir: Path, loose: Path, ref: str) -> str | None:
-    """Return what a ref points to, read from the files; loose beats packed."""
-    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-        return loose.read_text().strip()
-    with contextlib.suppress(FileNotFoundError):
-        for line in (common_dir / "packed-refs").read_bytes().splitlines():
-            if line[_HEX_LENGTH + 1 :] == ref.encode() and line[:1] not in b"#^":
-                return line[:_HEX_LENGTH].decode()
-    return None
-
-
 def _drop_packed(packed: Path, ref: str) -> None:
-    """Rewrite ``packed-refs`` without one ref, if it is there."""
+    """Rewrite ``packed-refs`` without one ref, if it is there; its lock must be held."""
     name = ref.encode()
-    if not packed.exists() or name not in packed.read_bytes():
+    try:
+        lines = packed.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
         return
-    with LockFile(packed) as lock:
-        # Read again: only what is read under the lock may be written back.
-        kept: list[bytes] = []
-        dropping = False
-        for line in packed.read_bytes().splitlines(keepends=True):
-            if line.startswith(b"^"):
-                if not dropping:
-                    kept.append(line)
-                continue
+    kept: list[bytes] = []
+    dropping = False
+    for line in lines:
+        if not line.startswith(b"^"):
             dropping = not line.startswith(b"#") and line[_HEX_LENGTH + 1 :].rstrip() == name
-            if not dropping:
-                kept.append(line)
-        lock.commit(b"".join(kept))
+        if not dropping:
+            kept.append(line)
+    if len(kept) == len(lines):
+        return
+    # Under git's own name for it, so that the lock stays held over the rename.
+    fresh = packed.with_name("packed-refs.new")
+    with fresh.open("wb") as stream:
+        stream.write(b"".join(kept))
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(packed)
 
 
 def _drop_empty_parents(directory: Path, root: Path) -> None:

@@ -294,7 +294,7 @@ class RemoteEnd:
                 return {str(head.name): str(head.oid) for head in heads}
 
         library.configure_network()
-        there = until_free(attempt, busy=_tracking_ref_locked, what=f"fetch {names}")
+        there = until_free(attempt, busy=_is_transient, what=f"fetch {names}")
         found = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
         for branch, commit_id in found.items():
             if commit_id is None:
@@ -357,7 +357,7 @@ class RemoteEnd:
             return callbacks
 
         library.configure_network()
-        callbacks = until_free(attempt, busy=_tracking_ref_locked, what=operation)
+        callbacks = until_free(attempt, busy=_is_transient, what=operation)
         reason = callbacks.verdicts.get(ref, "the server did not report on it")
         if reason is not None:
             raise self._rejected(operation, ref, reason, callbacks)
@@ -387,7 +387,9 @@ class RemoteEnd:
             raise _no_remote(self.repository, self.access.remote) from error
         url = (remote.push_url if pushing else None) or remote.url or ""
         absolute = _absolute(url, self.repository)
-        if absolute != url:
+        if pushing or absolute != url:
+            # A push to a named remote makes libgit2 update the remote-tracking refs, and
+            # its way of deleting one can lose others; ours are updated by ourselves.
             return handle.remotes.create_anonymous(absolute), absolute
         return remote, url
 
@@ -429,10 +431,18 @@ def _absolute(url: str, repository: OpenRepository) -> str:
     return os.path.normpath(base / url)
 
 
-def _tracking_ref_locked(error: Exception) -> bool:
-    """Return whether an exchange failed only because a local ref was locked just then."""
+def _is_transient(error: Exception) -> bool:
+    """Return whether an exchange failed only because refs were changing just then.
+
+    A local ref was locked; or the remote is a path, and one of its refs vanished while
+    libgit2 was listing them one by one. Both are over in a moment, and an exchange may
+    be repeated.
+    """
     cause = error.__cause__
-    return isinstance(cause, Exception) and is_locked(cause)
+    if not isinstance(cause, Exception):
+        return False
+    text = str(cause)
+    return is_locked(cause) or (text.startswith("reference 'refs/") and "not found" in text)
 
 
 @contextmanager

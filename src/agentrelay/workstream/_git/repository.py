@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from agentrelay.workstream._git.failures import say
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["OpenRepository", "common_dir_of", "open_repository", "refuse_links"]
+__all__ = ["OpenRepository", "common_dir_of", "open_repository", "read_ref", "refuse_links"]
 
 # What libgit2 1.9 cannot read, by the words of its own refusal, and what it opens
 # and then fails on.
@@ -25,6 +26,8 @@ _UNSUPPORTED: Final = {
     "partialclone": "partial clones",
     "compatobjectformat": "a second object format",
 }
+# Length of a SHA-1 object name in hex; other formats are refused.
+_HEX_LENGTH: Final = 40
 # Metadata sections take milliseconds; a minute means somebody hangs.
 _METADATA_WAIT_S: Final = 60.0
 
@@ -65,9 +68,14 @@ class OpenRepository:
         """Return the hex id of the commit a full ref name leads to, or ``None``."""
         try:
             reference = self.handle.references.get(ref)
-            return None if reference is None else str(reference.peel(pygit2.Commit).id)
+            if reference is not None:
+                return str(reference.peel(pygit2.Commit).id)
         except (pygit2.GitError, KeyError, ValueError):
-            return None
+            pass
+        # libgit2 misses a ref that "git pack-refs" moves from its own file to the common
+        # one between its two looks; "it is not there" must be true.
+        found = read_ref(self.common_dir, ref)
+        return found if found is not None and found in self.handle else None
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Return whether ``descendant`` has ``ancestor`` in its history, or is it.
@@ -92,6 +100,31 @@ def common_dir_of(git_dir: Path) -> Path:
     except OSError:
         return git_dir
     return Path(os.path.normpath(git_dir / text))
+
+
+def read_ref(common_dir: Path, ref: str) -> str | None:
+    """Return what a ref points to, read from the files, or ``None``.
+
+    Args:
+        common_dir: The repository's common directory.
+        ref: Full ref name; symbolic refs are not followed.
+
+    Source:
+        gitrepository-layout(5), "packed-refs": a ref's own file beats its packed line.
+        The own file is looked at twice, because packing moves refs the other way.
+    """
+    loose = common_dir / ref
+    name = ref.encode()
+    for _ in range(2):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            text = loose.read_text().strip()
+            if text and not text.startswith("ref:"):
+                return text
+        with contextlib.suppress(FileNotFoundError):
+            for line in (common_dir / "packed-refs").read_bytes().splitlines():
+                if line[_HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
+                    return line[:_HEX_LENGTH].decode()
+    return None
 
 
 def open_repository(path: Path) -> OpenRepository:

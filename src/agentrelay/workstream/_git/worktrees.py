@@ -33,7 +33,6 @@ __all__ = [
     "INITIALIZING",
     "Entry",
     "check_out",
-    "discard_tree",
     "entries",
     "entry_at",
     "git_file_target",
@@ -41,6 +40,8 @@ __all__ = [
     "read_entry",
     "relink_worktree",
     "remove_entry",
+    "set_aside",
+    "unlink_tree",
     "unlock_entry",
 ]
 
@@ -293,27 +294,53 @@ def unlock_entry(entry: Entry) -> None:
         (entry.admin_dir / "locked").unlink(missing_ok=True)
 
 
-def discard_tree(path: Path, *, trash_dir: Path) -> None:
-    """Remove a directory tree in two steps, so that nobody sees half of it.
+def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
+    """Rename a directory tree out of sight; :func:`unlink_tree` does the slow rest.
 
-    It is renamed aside within the file system first, which takes no time however large
-    it is, then unlinked. What a crash leaves lies in ``trash_dir``.
+    Renaming takes no time however large the tree is, and nobody sees half of it. What a
+    crash leaves lies in ``trash_dir``.
 
     Args:
         path: Directory to remove; missing is fine.
-        trash_dir: Directory on the same file system that holds the renamed tree.
+        trash_dir: Directory on the same file system.
+
+    Returns:
+        The directory that holds the tree now, or ``None`` when there was nothing.
 
     Raises:
-        OSError: It cannot be renamed or unlinked.
+        OSError: It cannot be renamed.
     """
     if not os.path.lexists(path):
+        return None
+    grave = _make_grave(trash_dir)
+    try:
+        path.rename(grave / path.name)
+    except FileNotFoundError:
+        # Somebody else, such as "git worktree prune", was quicker.
+        unlink_tree(grave)
+        return None
+    return grave
+
+
+def _make_grave(trash_dir: Path) -> Path:
+    """Make a directory of its own; another thread may remove the empty trash meanwhile."""
+    while True:
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            trash_dir.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="gone-", dir=trash_dir))
+
+
+def unlink_tree(grave: Path | None) -> None:
+    """Unlink what :func:`set_aside` renamed, and the trash directory if it is empty then.
+
+    Raises:
+        OSError: Something cannot be unlinked.
+    """
+    if grave is None:
         return
-    trash_dir.mkdir(parents=True, exist_ok=True)
-    grave = Path(tempfile.mkdtemp(prefix="gone-", dir=trash_dir))
-    path.rename(grave / path.name)
     _remove_tree(grave)
     with contextlib.suppress(OSError):
-        trash_dir.rmdir()
+        grave.parent.rmdir()
 
 
 def _remove_tree(path: Path) -> None:
@@ -344,6 +371,6 @@ def remove_entry(repository: OpenRepository, entry: Entry) -> None:
         RepositoryError: It cannot be removed.
     """
     with repository_failures(f"remove the entry '{entry.admin_dir}'", path=repository.path):
-        discard_tree(entry.admin_dir, trash_dir=repository.own_dir / "trash")
+        unlink_tree(set_aside(entry.admin_dir, trash_dir=repository.own_dir / "trash"))
         with contextlib.suppress(OSError):
             repository.worktrees_admin_dir.rmdir()

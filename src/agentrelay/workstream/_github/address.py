@@ -173,8 +173,10 @@ def _is_name_of_given_api(host: str, address: GitHubAddress) -> bool:
 def _split_remote(url: str) -> _Remote:
     """Take a remote's URL apart; refuse what two readers could read differently."""
     text = url.strip()
-    if not _VISIBLE.fullmatch(text) or text.startswith("-") or "::" in text or "\\" in text:
+    if not _VISIBLE.fullmatch(text) or text.startswith("-") or "\\" in text:
         raise _refusal(url, "it is not a URL")
+    if "::" in text.partition("://")[0]:
+        raise _refusal(url, "it names a program, not a server")
     if "?" in text or "#" in text:
         raise _refusal(url, "it has a query or a fragment")
     if "://" in text:

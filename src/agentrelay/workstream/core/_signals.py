@@ -155,10 +155,16 @@ def append_history(signal_dir: Path, event: str, text: str) -> None:
     Raises:
         OSError: The history cannot be written.
     """
+    path = signal_dir / HISTORY_NAME
     line = json.dumps({"time": round(time.time(), 3), "event": event, "text": text}) + "\n"
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-    descriptor = os.open(signal_dir / HISTORY_NAME, flags, 0o644)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    # A pipe planted there must not make us wait, nor a link lead us away.
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o644)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            message = f"'{path}' is not a regular file"
+            raise OSError(message)
         # One write of one line: readers and other writers never see half of it.
         os.write(descriptor, line.encode())
         os.fsync(descriptor)

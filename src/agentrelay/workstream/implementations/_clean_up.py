@@ -7,6 +7,7 @@ is not deleted, and the remote's copy goes last because it is the one others see
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,12 @@ from agentrelay.workstream._git.repository import OpenRepository, open_repositor
 from agentrelay.workstream._git.rescue import Rescuer, describe, is_contained, new_stamp
 from agentrelay.workstream._git.worktrees import (
     Entry,
-    discard_tree,
     entries,
     entry_at,
     read_entry,
     remove_entry,
+    set_aside,
+    unlink_tree,
 )
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import (
@@ -226,15 +228,16 @@ def _remove_worktree(run: _CleanUp) -> None:
 
 
 def _discard(run: _CleanUp, entry: Entry) -> None:
-    """Rename the tree aside and unlink it, then drop the entry."""
+    """Rename the tree aside, drop the entry, then unlink the tree outside the lock."""
     with run.repository.metadata_section():
-        discard_tree(run.lane.worktree_path, trash_dir=run.lane.worktrees_dir.parent / ".trash")
+        grave = set_aside(run.lane.worktree_path, trash_dir=run.lane.trash_dir)
         remove_entry(run.repository, entry)
-    for directory in (run.lane.worktrees_dir, run.lane.worktrees_dir.parent):
-        try:
-            directory.rmdir()
-        except OSError:
-            break
+    unlink_tree(grave)
+    with run.repository.metadata_section():
+        # Under the lock: another lane may be about to make its directory in there.
+        for directory in (run.lane.worktrees_dir, run.lane.worktrees_dir.parent):
+            with suppress(OSError):
+                directory.rmdir()
 
 
 def _remove_stale_entry(run: _CleanUp) -> None:

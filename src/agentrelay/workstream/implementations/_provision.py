@@ -25,7 +25,6 @@ from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.worktrees import (
     Entry,
     check_out,
-    discard_tree,
     entries,
     entry_at,
     git_file_target,
@@ -33,6 +32,8 @@ from agentrelay.workstream._git.worktrees import (
     read_entry,
     relink_worktree,
     remove_entry,
+    set_aside,
+    unlink_tree,
     unlock_entry,
 )
 from agentrelay.workstream.core import _signals
@@ -461,12 +462,13 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
     try:
         if lost:
             _write(lane.signal_dir, {**run.record, "claim": LOST})
+        grave = None
         with repository.metadata_section():
             if run.created_entry is not None:
-                trash_dir = lane.worktrees_dir.parent / ".trash"
-                discard_tree(lane.worktree_path, trash_dir=trash_dir)
+                grave = set_aside(lane.worktree_path, trash_dir=lane.trash_dir)
                 remove_entry(repository, run.created_entry)
             if run.created_branch_at is not None:
                 delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
+        unlink_tree(grave)
     except (WorkstreamError, OSError) as failed:
         record_concern(run.runtime, f"a failed prepare left something behind: {failed}")

@@ -266,14 +266,12 @@ def _shorten(text: str, longest: int) -> tuple[str, bool]:
 
 def _block(text: str, *, indent: int) -> list[str]:
     """Make lines of a free text that stay within a list item."""
+    if not text:
+        return []
     lines = [line.expandtabs(4).rstrip() for line in text.split("\n")]
-    while lines and not lines[0].strip():
-        lines.pop(0)
-    while lines and not lines[-1].strip():
-        lines.pop()
     pad = " " * indent
     safe = _BEFORE_GAP.sub(rf"\g<0>{_GAP}", "\n".join(_close_fence(lines)))
-    return [pad + line if line else "" for line in safe.split("\n")] if lines else []
+    return [pad + line if line else "" for line in safe.split("\n")]
 
 
 def _close_fence(lines: list[str]) -> list[str]:
