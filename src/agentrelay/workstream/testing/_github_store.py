@@ -1,0 +1,198 @@
+"""What the GitHub double knows: repositories, pull requests, and how states follow refs.
+
+Nothing about a branch is stored. While a pull request is open its commits are read
+from the repository's refs each time; closing it freezes them.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import pygit2
+
+from agentrelay.workstream.testing._github_refusals import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+__all__ = ["HostedRepository", "Pull", "Store", "branch_tip", "contains"]
+
+
+@dataclass
+class Pull:
+    """One pull request.
+
+    Attributes:
+        number: Its number within the repository.
+        head_sha: Commit of its head; kept up to date while it is open.
+        base_sha: Commit of its base; kept up to date while it is open.
+        probed: Head and base for which GitHub has been asked whether they merge.
+    """
+
+    number: int
+    title: str
+    body: str | None
+    head: str
+    base: str
+    head_sha: str
+    base_sha: str
+    created_at: datetime
+    updated_at: datetime
+    author: str
+    draft: bool = False
+    maintainer_can_modify: bool = False
+    state: Literal["open", "closed"] = "open"
+    closed_at: datetime | None = None
+    merged_at: datetime | None = None
+    merge_commit_sha: str | None = None
+    labels: list[str] = field(default_factory=list)
+    reviewers: list[str] = field(default_factory=list)
+    teams: list[str] = field(default_factory=list)
+    probed: tuple[str, str] | None = None
+
+    @property
+    def merged(self) -> bool:
+        """Whether its commits are in the base."""
+        return self.merged_at is not None
+
+    def close(self, now: datetime) -> None:
+        """Close it without merging; its commits stay as they were last seen."""
+        self.state = "closed"
+        self.closed_at = self.updated_at = now
+
+    def become_merged(self, commit_sha: str, now: datetime) -> None:
+        """Close it as merged by ``commit_sha``."""
+        self.close(now)
+        self.merged_at = now
+        self.merge_commit_sha = commit_sha
+
+
+@dataclass
+class HostedRepository:
+    """One repository: where it is, what it is called now, and its pull requests."""
+
+    repository_id: int
+    full_name: str
+    path: Path
+    default_branch: str
+    created_at: datetime
+    next_number: int
+    pulls: dict[int, Pull] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str:
+        """The part before the slash."""
+        return self.full_name.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The part after the slash."""
+        return self.full_name.partition("/")[2]
+
+    def open_git(self) -> pygit2.Repository:
+        """Open the repository anew: libgit2's handles do not cross threads."""
+        return pygit2.Repository(str(self.path))
+
+    def pull(self, number: int) -> Pull:
+        """Return a pull request, or refuse as GitHub does."""
+        try:
+            return self.pulls[number]
+        except KeyError:
+            raise RefusedError.not_found() from None
+
+    def refresh(self, git: pygit2.Repository, now: datetime) -> None:
+        """Let every open pull request follow its refs."""
+        for pull in self.pulls.values():
+            if pull.state == "open":
+                _follow(git, pull, now)
+
+
+class Store:
+    """All repositories of one double; hold :attr:`lock` while using it."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        """Start empty; ``now`` tells the time of every change."""
+        self.lock = threading.RLock()
+        self.now = now
+        self._repositories: dict[int, HostedRepository] = {}
+        self._moved: dict[str, int] = {}
+
+    def add(
+        self, full_name: str, path: Path, *, default_branch: str, first_number: int
+    ) -> HostedRepository:
+        """Host the bare repository at ``path`` as ``full_name``."""
+        if self.find(full_name) is not None:
+            raise ValueError(f"{full_name} is hosted already")
+        # Ids of four digits: in a failure they cannot be taken for a number of a pull request.
+        repository_id = 1000 + len(self._repositories)
+        repository = HostedRepository(
+            repository_id, full_name, path, default_branch, self.now(), first_number
+        )
+        self._repositories[repository_id] = repository
+        self._moved.pop(full_name.lower(), None)
+        return repository
+
+    def rename(self, old: str, new: str) -> None:
+        """Call a repository something else; its old name redirects from now on."""
+        repository = self.find(old)
+        if repository is None:
+            raise ValueError(f"{old} is not hosted here")
+        self._moved[repository.full_name.lower()] = repository.repository_id
+        self._moved.pop(new.lower(), None)
+        repository.full_name = new
+
+    def find(self, full_name: str) -> HostedRepository | None:
+        """Return the repository of that name, whatever its case."""
+        wanted = full_name.lower()
+        for repository in self._repositories.values():
+            if repository.full_name.lower() == wanted:
+                return repository
+        return None
+
+    def find_id(self, repository_id: int) -> HostedRepository | None:
+        """Return the repository with that id."""
+        return self._repositories.get(repository_id)
+
+    def moved_to(self, full_name: str) -> int | None:
+        """Return the id of the repository that once had that name."""
+        return self._moved.get(full_name.lower())
+
+
+def branch_tip(git: pygit2.Repository, branch: str) -> str | None:
+    """Return the commit a branch points at, or ``None`` where there is no such branch."""
+    reference = git.references.get(f"refs/heads/{branch}")
+    return None if reference is None else str(reference.resolve().target)
+
+
+def contains(git: pygit2.Repository, tip_sha: str, commit_sha: str) -> bool:
+    """Tell whether ``commit_sha`` is ``tip_sha`` or one of its ancestors."""
+    return tip_sha == commit_sha or git.descendant_of(tip_sha, commit_sha)
+
+
+def _follow(git: pygit2.Repository, pull: Pull, now: datetime) -> None:
+    """Let one open pull request follow its refs, as GitHub does after a push."""
+    head, base = branch_tip(git, pull.head), branch_tip(git, pull.base)
+    if head is None and base is not None and contains(git, base, pull.head_sha):
+        # Merged by a push, and the branch deleted, before anybody looked.
+        pull.become_merged(base, now)
+        return
+    if head is None or base is None:
+        pull.close(now)
+        return
+    if contains(git, base, head):
+        # The base received the head's commits; or the head was forced back onto the
+        # base, which leaves nothing to merge and closes the pull request unmerged.
+        if contains(git, base, pull.head_sha):
+            pull.head_sha = head
+            pull.become_merged(base, now)
+        else:
+            pull.close(now)
+        return
+    if (head, base) != (pull.head_sha, pull.base_sha):
+        if head != pull.head_sha:
+            pull.updated_at = now
+        pull.head_sha, pull.base_sha = head, base

@@ -1,0 +1,324 @@
+"""A GitHub API double over real HTTP, backed by real bare repositories.
+
+It answers like GitHub Enterprise Server (below ``/api/v3``) and like api.github.com
+(at the root). Branches live in the repositories, pull requests here; merging writes
+commits. Where it differs from GitHub it is the stricter one: see
+:class:`GitHubServer`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from agentrelay.workstream.testing import _github_json as bodies
+from agentrelay.workstream.testing import _github_lifecycle as lifecycle
+from agentrelay.workstream.testing._github_door import NO_USER_AGENT, RATE_LIMIT, Door, moved
+from agentrelay.workstream.testing._github_pulls import PULL_ROUTES
+from agentrelay.workstream.testing._github_refusals import (
+    NotImplementedRouteError,
+    RefusedError,
+)
+from agentrelay.workstream.testing._github_routes import (
+    REPOSITORY_ROUTES,
+    Call,
+    answer,
+    find_route,
+    read_fields,
+)
+from agentrelay.workstream.testing._github_store import Store
+from agentrelay.workstream.testing._loopback import LoopbackServer, Request, Response
+
+if TYPE_CHECKING:
+    import os
+
+    from agentrelay.workstream.testing._github_merge import MergeMethod
+    from agentrelay.workstream.testing._github_store import HostedRepository, Pull
+
+__all__ = ["GitHubServer", "PullView"]
+
+_PREFIX: Final = "/api/v3"
+# Any day does, as long as it is the same in every run.
+_NOW: Final = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class PullView:
+    """One pull request as a test looks at it.
+
+    Attributes:
+        number: Its number within the repository.
+        title: Its title.
+        body: Its text, or ``None``.
+        state: Open or closed; merged ones are closed.
+        merged: Whether its commits are in the base.
+        head: Branch it comes from.
+        base: Branch it goes into.
+        html_url: Its web address.
+    """
+
+    number: int
+    title: str
+    body: str | None
+    state: Literal["open", "closed"]
+    merged: bool
+    head: str
+    base: str
+    html_url: str
+
+
+class GitHubServer(LoopbackServer):
+    """GitHub on loopback; use it as a context manager, or :meth:`start` and :meth:`close`.
+
+    * Pull requests follow the refs: one whose head disappears is closed, one whose
+      base receives its commits is merged, whoever pushed them.
+    * A request for something GitHub has and the double has not, be it a route, a query
+      parameter or a body field, is answered 404 and fails the test through
+      :meth:`check`. So does a failure inside the double.
+    * Stricter than GitHub: with a token set, anonymous requests are refused
+      everywhere; bodies must say that they are JSON; a list's items carry the small
+      schema only; ``merge_commit_sha`` of an open pull request names no commit.
+
+    Attributes:
+        now: The time of everything that happens; it stands still until it is set.
+        faults: What goes wrong next.
+    """
+
+    def __init__(
+        self,
+        repository_path: os.PathLike[str] | str,
+        *,
+        full_name: str = "octo/widgets",
+        token: str | None = None,
+        default_branch: str = "main",
+        first_number: int = 1,
+        login: str = "octocat",
+        web_url: str | None = None,
+        rate_limit: int = RATE_LIMIT,
+        now: datetime = _NOW,
+    ) -> None:
+        """Make a double that hosts one repository and does not listen yet.
+
+        Args:
+            repository_path: A bare repository.
+            full_name: What it is called, ``"owner/name"``.
+            token: What clients must send, or ``None`` for no check.
+            default_branch: Its default branch, as the API says it.
+            first_number: Number of its first pull request.
+            login: Who every client is.
+            web_url: Base of web addresses, without a slash at the end; the server's
+                own address unless told.
+            rate_limit: Requests until the hourly quota is used up.
+            now: Time of everything that happens, with a time zone.
+        """
+        super().__init__()
+        self.now = now
+        self._login = login
+        self._web_url = web_url
+        self._door = Door(token=token, rate_limit=rate_limit)
+        self._store = Store(lambda: self.now)
+        self._first = self._store.add(
+            full_name,
+            _existing(repository_path),
+            default_branch=default_branch,
+            first_number=first_number,
+        )
+
+    @property
+    def api_url(self) -> str:
+        """Base of the API, for ``Github(base_url=...)``."""
+        return self.url + _PREFIX
+
+    @property
+    def web_url(self) -> str:
+        """Base of web addresses."""
+        return self.url if self._web_url is None else self._web_url
+
+    def add_repository(
+        self,
+        full_name: str,
+        repository_path: os.PathLike[str] | str,
+        *,
+        default_branch: str = "main",
+        first_number: int = 1,
+    ) -> None:
+        """Host one more bare repository.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        with self._store.lock:
+            self._store.add(
+                full_name,
+                _existing(repository_path),
+                default_branch=default_branch,
+                first_number=first_number,
+            )
+
+    def rename_repository(self, old: str, new: str) -> None:
+        """Call a repository something else; its old name answers 301 and 307 from now on.
+
+        Raises:
+            ValueError: ``old`` is not hosted.
+        """
+        with self._store.lock:
+            self._store.rename(old, new)
+
+    def pulls(self, full_name: str | None = None) -> list[PullView]:
+        """Return all pull requests of a repository (the first one unless told), by number."""
+        with self._store.lock:
+            hosted = self._hosted(full_name)
+            hosted.refresh(hosted.open_git(), self.now)
+            return [self._view(hosted, pull) for pull in hosted.pulls.values()]
+
+    def open_pull(
+        self,
+        *,
+        head: str,
+        base: str,
+        title: str,
+        body: str | None = None,
+        full_name: str | None = None,
+    ) -> PullView:
+        """Open a pull request, as somebody else would on the web.
+
+        Raises:
+            ValueError: GitHub would refuse; the text is its message.
+        """
+        with self._store.lock:
+            hosted = self._hosted(full_name)
+            git = hosted.open_git()
+            hosted.refresh(git, self.now)
+            pull = lifecycle.create(
+                hosted,
+                git,
+                head=head,
+                base=base,
+                title=title,
+                body=body,
+                author=self._login,
+                now=self.now,
+            )
+            return self._view(hosted, pull)
+
+    def merge_pull(
+        self, number: int, *, method: MergeMethod = "merge", full_name: str | None = None
+    ) -> PullView:
+        """Merge a pull request, as somebody else would on the web.
+
+        Raises:
+            ValueError: GitHub would refuse; the text is its message.
+        """
+        with self._store.lock:
+            hosted = self._hosted(full_name)
+            git = hosted.open_git()
+            hosted.refresh(git, self.now)
+            pull = hosted.pull(number)
+            lifecycle.merge_pull(hosted, git, pull, method=method, now=self.now)
+            return self._view(hosted, pull)
+
+    def close_pull(self, number: int, *, full_name: str | None = None) -> PullView:
+        """Close a pull request without merging it; closing it again changes nothing.
+
+        Raises:
+            ValueError: There is no such pull request.
+        """
+        with self._store.lock:
+            hosted = self._hosted(full_name)
+            hosted.refresh(hosted.open_git(), self.now)
+            pull = hosted.pull(number)
+            if pull.state == "open":
+                pull.close(self.now)
+            return self._view(hosted, pull)
+
+    def handle(self, request: Request) -> Response:
+        """Answer one request of the API; see the class for what it promises."""
+        # GitHub's proxy looks at this before anything else does.
+        if not request.headers.get("user-agent"):
+            return Response(403, {"content-type": "text/html"}, NO_USER_AGENT.encode())
+        with self._store.lock:
+            try:
+                response = self._dispatch(request)
+            except RefusedError as refused:
+                response = answer(refused.status, refused.body())
+            except NotImplementedRouteError as unknown:
+                self.remember(unknown)
+                response = answer(404, {"message": str(unknown)})
+            return self._door.finish(request, response)
+
+    def _dispatch(self, request: Request) -> Response:
+        path, urls = request.path, bodies.Urls(self.url, self.web_url)
+        if path.startswith(f"{_PREFIX}/"):
+            path, urls = path.removeprefix(_PREFIX), bodies.Urls(self.api_url, self.web_url)
+        self._door.admit(request, path)
+        if (request.method, path) == ("GET", "/rate_limit"):
+            return answer(200, self._door.rate_overview())
+        if (request.method, path) == ("GET", "/user"):
+            if request.authorization is None:
+                raise RefusedError.requires_authentication()
+            return answer(200, bodies.authenticated_user(urls, self._login, self.now))
+        return self._repository_call(request, path, urls)
+
+    def _repository_call(self, request: Request, path: str, urls: bodies.Urls) -> Response:
+        routes = REPOSITORY_ROUTES + PULL_ROUTES
+        by_name = re.fullmatch(r"/repos/([^/]+/[^/]+)(/.*)?", path)
+        by_id = re.fullmatch(r"/repositories/([0-9]+)(/.*)?", path)
+        found = by_name or by_id
+        # What is not below a repository fits no route, and the error lists those there are.
+        rest = path if found is None else found[2] or ""
+        route, args = find_route(routes, request, rest)
+        assert found is not None
+        if by_id is not None:
+            hosted = self._store.find_id(int(found[1]))
+        else:
+            hosted = self._store.find(found[1])
+            moved_to = self._store.moved_to(found[1])
+            if hosted is None and moved_to is not None:
+                return moved(request, f"{urls.api}/repositories/{moved_to}{rest}")
+        if hosted is None:
+            raise RefusedError.not_found()
+        fields = read_fields(request, route)
+        git = hosted.open_git()
+        hosted.refresh(git, self.now)
+        return route.handler(
+            Call(
+                store=self._store,
+                hosted=hosted,
+                git=git,
+                urls=urls,
+                login=self._login,
+                args=args,
+                query=request.query,
+                fields=fields,
+                path=rest,
+            )
+        )
+
+    def _hosted(self, full_name: str | None) -> HostedRepository:
+        hosted = self._first if full_name is None else self._store.find(full_name)
+        if hosted is None:
+            raise ValueError(f"{full_name} is not hosted here")
+        return hosted
+
+    def _view(self, hosted: HostedRepository, pull: Pull) -> PullView:
+        return PullView(
+            number=pull.number,
+            title=pull.title,
+            body=pull.body,
+            state=pull.state,
+            merged=pull.merged,
+            head=pull.head,
+            base=pull.base,
+            html_url=f"{self.web_url}/{hosted.full_name}/pull/{pull.number}",
+        )
+
+
+def _existing(path: os.PathLike[str] | str) -> Path:
+    """Return an absolute path; refuse one without a repository where it was named."""
+    absolute = Path(path).absolute()
+    if not (absolute / "objects").is_dir() and not (absolute / ".git").exists():
+        raise ValueError(f"there is no repository at {absolute}")
+    return absolute
