@@ -24,7 +24,7 @@ _TOKENS: Final = re.compile(
     r"(?:gh[pousr]_[A-Za-z0-9_.-]{4,}|github_pat_[A-Za-z0-9_]{4,}|v1\.[0-9a-f]{40})"
 )
 _HEADER: Final = re.compile(
-    r"(?i)\b(authorization['\"]?\s*[:=]\s*(?:b(?=['\"]))?['\"]?(?:basic|bearer|token)?\s*)[^\s'\",]+"
+    r"(?i)\b(authorization['\"]?\s*+[:=]\s*+(?:b(?=['\"]))?['\"]?(?:basic|bearer|token)?\s*+)[^\s'\",]+"
 )
 
 

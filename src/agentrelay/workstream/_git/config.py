@@ -91,10 +91,8 @@ def _rewrite(repository: OpenRepository, change: Callable[[bytes], bytes], opera
         before = path.read_bytes()
         if change(before) == before:
             return
-        with LockFile(path) as lock:
-            data = path.read_bytes()
-            lock.copy_mode()
-            lock.commit(change(data))
+        with LockFile(path, own_dir=repository.own_dir) as lock:
+            lock.commit(change(path.read_bytes()))
 
     with repository_failures(operation, path=path):
         until_free(attempt, busy=lambda error: isinstance(error, LockedError), what=operation)

@@ -125,8 +125,10 @@ def check_branch_name(name: object, *, kind: str) -> str:
         rule = "it must not start with '-', '/' or 'refs/', nor end with '/' or '.'"
     elif name.upper() in {"HEAD", "FETCH_HEAD"}:
         rule = "it is a reserved name"
-    elif any(part.startswith(".") or part.lower().endswith(".lock") for part in name.split("/")):
-        rule = "no part of it may start with '.' or end with '.lock'"
+    elif any(
+        part.startswith(".") or part.lower().endswith((".", ".lock")) for part in name.split("/")
+    ):
+        rule = "no part of it may start with '.' or end with '.' or '.lock'"
     elif any("\ud800" <= character <= "\udfff" for character in name):
         rule = "it must be valid Unicode"
     if rule is not None:

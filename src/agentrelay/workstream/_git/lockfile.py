@@ -1,21 +1,30 @@
 """Git's own lock files: ``<name>.lock``, made exclusively, renamed into place.
 
 The user's git respects these and not ours, so whatever git may write at the same time
-is written under one of them.
+is written under one of them. Unlike a kernel lock such a file outlives a killed
+process and blocks everybody. So ours are hard links to a file of our own that the
+holder has locked in the kernel: a leftover that is provably ours and provably nobody's
+any more is removed, and no other ever is.
 
 Source:
     git's lockfile API (Documentation/technical, "lockfile"): create with ``O_EXCL``,
-    write, rename.
+    write, rename. link(2) fails like ``O_EXCL`` when the name is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import sys
+import tempfile
 from pathlib import Path
 from typing import Self
 
-__all__ = ["LockFile", "LockedError"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = ["LockFile", "LockedError", "remove_if_dead"]
 
 
 class LockedError(OSError):
@@ -23,31 +32,55 @@ class LockedError(OSError):
 
 
 class LockFile:
-    """``<path>.lock``, made as git makes it, for the length of a ``with`` block."""
+    """``<path>.lock`` for the length of a ``with`` block."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, own_dir: Path) -> None:
+        """Name the lock; nothing is made yet.
+
+        Args:
+            path: File that is about to be rewritten.
+            own_dir: Directory of our own on the same file system.
+        """
         self._path = path
         self._lock = path.with_name(path.name + ".lock")
-        self._held = False
+        self._held_dir = own_dir / "held"
 
     def __enter__(self) -> Self:
+        """Take the lock.
+
+        Raises:
+            LockedError: Somebody holds it, or the directory was pruned meanwhile.
+            OSError: It cannot be made.
+        """
+        self._held_dir.mkdir(parents=True, exist_ok=True)
+        self._descriptor, name = tempfile.mkstemp(dir=self._held_dir)
+        self._own: Path | None = Path(name)
         try:
-            self._descriptor = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        except (FileExistsError, FileNotFoundError) as error:
-            # Not found: somebody pruned the empty directory between mkdir and open.
-            message = f"'{self._lock}' is locked"
-            raise LockedError(message) from error
-        self._held = True
+            if sys.platform != "win32":
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            os.fchmod(self._descriptor, _usual_mode(self._path))
+            try:
+                os.link(name, self._lock)
+            except FileExistsError as error:
+                remove_if_dead(self._lock, self._held_dir)
+                raise self._locked() from error
+            except FileNotFoundError as error:
+                # Somebody pruned the empty directory between mkdir and here.
+                raise self._locked() from error
+        except BaseException:
+            self._own.unlink(missing_ok=True)
+            os.close(self._descriptor)
+            raise
+        self._committed = False
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-        if self._held:
+        """Release the lock; without a commit the locked file is as it was."""
+        if not self._committed:
             self._lock.unlink(missing_ok=True)
-
-    def copy_mode(self) -> None:
-        """Give the new content the permissions of the old."""
-        os.fchmod(self._descriptor, stat.S_IMODE(self._path.stat().st_mode))
+        assert self._own is not None
+        self._own.unlink(missing_ok=True)
+        os.close(self._descriptor)
 
     def commit(self, data: bytes) -> None:
         """Make ``data`` the content of the locked file; the lock is gone then.
@@ -60,4 +93,36 @@ class LockFile:
             view = view[os.write(self._descriptor, view) :]
         os.fsync(self._descriptor)
         self._lock.replace(self._path)
-        self._held = False
+        self._committed = True
+
+    def _locked(self) -> LockedError:
+        return LockedError(f"'{self._lock}' is locked")
+
+
+def _usual_mode(path: Path) -> int:
+    """Return the permissions the file has, or those a new file gets."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return 0o644
+
+
+def remove_if_dead(lock: Path, held_dir: Path) -> None:
+    """Remove a lock file that is ours and whose holder is gone; leave any other."""
+    if sys.platform == "win32":
+        # Leftovers are reported there, never removed.
+        return
+    with contextlib.suppress(OSError):
+        wanted = lock.stat()
+        for candidate in held_dir.iterdir():
+            with contextlib.suppress(OSError), candidate.open("rb") as stream:
+                found = os.fstat(stream.fileno())
+                if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino):
+                    continue
+                # Raises while the holder lives.
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Another waiter may have been here first, and may hold the name by now.
+                if lock.stat().st_ino == found.st_ino:
+                    lock.unlink()
+                candidate.unlink(missing_ok=True)
+                return

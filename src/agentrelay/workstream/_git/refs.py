@@ -15,12 +15,12 @@ from typing import Final
 import pygit2
 
 from agentrelay.workstream._git.failures import is_locked, repository_failures
-from agentrelay.workstream._git.lockfile import LockedError, LockFile
+from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["create_ref", "delete_ref", "refs_below", "set_tracking_ref"]
+__all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
 
 _HEX_LENGTH: Final = 40
 
@@ -120,14 +120,25 @@ def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
     loose = repository.common_dir / ref
     with repository_failures(f"delete the ref '{ref}'", path=repository.path):
         return until_free(
-            lambda: _delete(repository.common_dir, loose, ref, expected),
+            lambda: _delete(repository, loose, ref, expected),
             busy=lambda error: isinstance(error, LockedError),
             what=f"delete the ref '{ref}'",
         )
 
 
-def _delete(common_dir: Path, loose: Path, ref: str, expected: str) -> bool:
+def release_dead_lock(repository: OpenRepository, ref: str) -> None:
+    """Remove the lock file of a ref if it is ours and its holder was killed.
+
+    A deletion looks after this by itself; a ref that is gone is not deleted again.
+    """
+    loose = repository.common_dir / ref
+    remove_if_dead(loose.with_name(loose.name + ".lock"), repository.own_dir / "held")
+    _drop_empty_parents(loose.parent, repository.common_dir / "refs")
+
+
+def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) -> bool:
     """Delete once, or raise :class:`LockedError`."""
+    common_dir, own_dir = repository.common_dir, repository.own_dir
     try:
         loose.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
@@ -137,7 +148,8 @@ def _delete(common_dir: Path, loose: Path, ref: str, expected: str) -> bool:
     try:
         # The packed refs stay locked until the loose file is gone: otherwise a
         # "git pack-refs" that has read the loose file writes the ref back.
-        with LockFile(loose), LockFile(common_dir / "packed-refs"):
+        packed = common_dir / "packed-refs"
+        with LockFile(loose, own_dir=own_dir), LockFile(packed, own_dir=own_dir):
             current = read_ref(common_dir, ref)
             if current is None:
                 return False
@@ -146,7 +158,7 @@ def _delete(common_dir: Path, loose: Path, ref: str, expected: str) -> bool:
                 raise LaneConflictError(
                     message, obstacle=ref, hint="Look at the new commits, then tear down again."
                 )
-            _drop_packed(common_dir / "packed-refs", ref)
+            _drop_packed(packed, ref)
             with contextlib.suppress(FileNotFoundError):
                 loose.unlink()
             with contextlib.suppress(FileNotFoundError):

@@ -36,11 +36,13 @@ __all__ = [
     "entries",
     "entry_at",
     "git_file_target",
+    "last_logged",
     "link_worktree",
     "read_entry",
     "relink_worktree",
     "remove_entry",
     "set_aside",
+    "sweep_trash",
     "unlink_tree",
     "unlock_entry",
 ]
@@ -49,6 +51,7 @@ __all__ = [
 INITIALIZING: Final = "initializing"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
+_HEX_LENGTH: Final = 40
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,23 @@ def entry_at(repository: OpenRepository, worktree_path: Path) -> Entry | None:
     return entry if same else None
 
 
+def last_logged(repository: OpenRepository, entry: Entry) -> str | None:
+    """Return the newest commit in a worktree's own reflog that still exists.
+
+    Somebody may have deleted the branch under a live worktree; this is where it was.
+
+    Source:
+        gitrepository-layout(5), "logs": old id, new id, who and when, a tab, the message.
+    """
+    with contextlib.suppress(OSError):
+        for line in reversed((entry.admin_dir / "logs" / "HEAD").read_bytes().splitlines()):
+            fields = line.split(b" ", 2)
+            commit_id = fields[1].decode("ascii", "replace") if len(fields) > 1 else ""
+            if len(commit_id) == _HEX_LENGTH and commit_id in repository.handle:
+                return commit_id
+    return None
+
+
 def entries(repository: OpenRepository) -> Iterator[Entry]:
     """Iterate over all entries of linked worktrees, broken ones included."""
     try:
@@ -186,6 +206,9 @@ def link_worktree(
         link = f"gitdir: {admin_dir_spelling(repository, admin_name)}\n"
         _refuse_foreign_files(worktree_path, link)
         repository.own_dir.mkdir(exist_ok=True)
+        for left in repository.own_dir.glob("new-*"):
+            # Made under the lock that is held here, so its maker is gone.
+            _remove_tree(left)
         aside = Path(tempfile.mkdtemp(prefix="new-", dir=repository.own_dir))
         try:
             aside.chmod(0o755)
@@ -343,6 +366,21 @@ def unlink_tree(grave: Path | None) -> None:
         grave.parent.rmdir()
 
 
+def sweep_trash(trash_dir: Path) -> None:
+    """Unlink what crashed processes left in a trash directory.
+
+    What lies there was examined before it was renamed. Another thread may be unlinking
+    the same tree just now; each file goes once.
+
+    Raises:
+        OSError: Something cannot be unlinked.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for name in sorted(os.listdir(trash_dir)):
+            unlink_tree(trash_dir / name)
+        trash_dir.rmdir()
+
+
 def _remove_tree(path: Path) -> None:
     """Unlink a tree, read-only directories included."""
     if sys.version_info >= (3, 12):
@@ -353,6 +391,9 @@ def _remove_tree(path: Path) -> None:
 
 def _make_writable(function: object, path: str, error: object) -> None:  # noqa: ARG001 - rmtree's signature
     """Unlink what a read-only directory protects: agents' tool caches are full of them."""
+    reason = error[1] if isinstance(error, tuple) else error
+    if isinstance(reason, FileNotFoundError):
+        return
     parent = os.path.dirname(path)  # noqa: PTH120 - rmtree hands out strings
     for locked in (parent, path):
         with contextlib.suppress(OSError):

@@ -91,11 +91,15 @@ def read_signal(signal_dir: Path, name: str) -> str | None:
         descriptor = os.open(path, flags)
     except OSError:
         return None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LIMIT_BYTES:
             return None
-        data = stream.read(_LIMIT_BYTES)
+        data = os.read(descriptor, _LIMIT_BYTES)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -57,6 +57,10 @@ _FURTHEST_FIRST: Final = (
 )
 
 
+# A signal file is small; an error text that long has said what it had to.
+_LONGEST_ERROR: Final = 100_000
+
+
 @dataclass(frozen=True)
 class TaskSummary:
     """What one task contributed, for the body of the integration pull request.
@@ -174,11 +178,11 @@ class WorkstreamRuntime:
             pr_url: URL of the pull request. User-info in it is dropped.
 
         Raises:
-            WorkstreamError: The lane has no signal directory, or ``pr_url`` is blank.
+            WorkstreamError: The lane has no signal directory, or ``pr_url`` is not one word.
         """
         url = redact(pr_url).strip()
-        if not url:
-            message = f"cannot mark workstream '{self.spec.id}' pr_created without a URL"
+        if not url or len(url.split()) > 1:
+            message = f"cannot mark workstream '{self.spec.id}' pr_created without one URL"
             raise WorkstreamError(message, hint="Pass the pull request's html_url.")
         self._mark(WorkstreamStatus.PR_CREATED, url)
         self.artifacts.merge_pr_url = url
@@ -201,7 +205,7 @@ class WorkstreamRuntime:
             OSError: The signal could not be written; the error is still recorded in
                 memory.
         """
-        text = redact(error)
+        text = redact(error[:_LONGEST_ERROR])
         self.state.error = text
         if self.state.signal_dir is not None:
             _signals.write_signal(self.state.signal_dir, WorkstreamStatus.FAILED.value, text)
@@ -279,7 +283,7 @@ def _read_url(signal_dir: Path) -> str | None:
     if text is None:
         return None
     url = text.strip()
-    return url if url and "\n" not in url else None
+    return url if len(url.split()) == 1 else None
 
 
 def _text(record: dict[str, Any], key: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lane import Lane
-from agentrelay.workstream._git.refs import delete_ref
+from agentrelay.workstream._git.refs import delete_ref, release_dead_lock
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
 from agentrelay.workstream._git.rescue import Rescuer, describe, is_contained, new_stamp
@@ -22,9 +22,11 @@ from agentrelay.workstream._git.worktrees import (
     Entry,
     entries,
     entry_at,
+    last_logged,
     read_entry,
     remove_entry,
     set_aside,
+    sweep_trash,
     unlink_tree,
 )
 from agentrelay.workstream.core import _signals
@@ -209,6 +211,7 @@ def _remove_worktree(run: _CleanUp) -> None:
     entry = entry_at(repository, lane.worktree_path)
     if entry is None:
         _remove_stale_entry(run)
+        _tidy(run)
         return
     if entry.locked is not None and not entry.is_half_made:
         message = f"the worktree is locked ({entry.locked or 'no reason given'})"
@@ -221,9 +224,13 @@ def _remove_worktree(run: _CleanUp) -> None:
         return
     for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
         record_concern(run.runtime, f"teardown: {sentence}")
-    head = _detached_head(entry)
-    if head is not None and head in repository.handle:
+    if entry.head_ref is None:
+        head = (entry.admin_dir / "HEAD").read_text().strip()
         run.prove_or_keep("detached", head, what="commits on a detached HEAD")
+    elif repository.resolve(entry.head_ref) is None:
+        last = last_logged(repository, entry)
+        if last is not None:
+            run.prove_or_keep("deleted", last, what="commits of a branch that was deleted")
     _discard(run, entry)
 
 
@@ -233,6 +240,12 @@ def _discard(run: _CleanUp, entry: Entry) -> None:
         grave = set_aside(run.lane.worktree_path, trash_dir=run.lane.trash_dir)
         remove_entry(run.repository, entry)
     unlink_tree(grave)
+    _tidy(run)
+
+
+def _tidy(run: _CleanUp) -> None:
+    """Remove what crashed clean-ups left, and directories that are empty now."""
+    sweep_trash(run.lane.trash_dir)
     with run.repository.metadata_section():
         # Under the lock: another lane may be about to make its directory in there.
         for directory in (run.lane.worktrees_dir, run.lane.worktrees_dir.parent):
@@ -259,13 +272,6 @@ def _remove_stale_entry(run: _CleanUp) -> None:
             remove_entry(repository, entry)
 
 
-def _detached_head(entry: Entry) -> str | None:
-    """Return the commit of a detached HEAD, or ``None`` when it is on a branch."""
-    if entry.head_ref is not None:
-        return None
-    return (entry.admin_dir / "HEAD").read_text().strip() or None
-
-
 def _delete_local_branch(run: _CleanUp) -> None:
     """Delete the branch at the commit that was examined, once its work is safe."""
     lane, repository = run.lane, run.repository
@@ -273,6 +279,7 @@ def _delete_local_branch(run: _CleanUp) -> None:
         return
     tip = repository.resolve(lane.branch_ref)
     if tip is None:
+        release_dead_lock(repository, lane.branch_ref)
         with repository.metadata_section():
             drop_upstream(repository, lane.branch)
         return
@@ -297,7 +304,10 @@ def _delete_local_branch(run: _CleanUp) -> None:
 def _delete_remote_branch(run: _CleanUp) -> None:
     """Delete the remote's branch at the commit that was fetched, once its work is safe."""
     assert run.remote is not None
-    if run.branches_stay is not None or run.remote_tip is None:
+    if run.branches_stay is not None:
+        return
+    if run.remote_tip is None:
+        release_dead_lock(run.repository, run.remote.tracking_ref(run.lane.branch))
         return
     with run.repository.metadata_section():
         run.prove_or_keep("remote", run.remote_tip, what="commits pushed to the remote branch")

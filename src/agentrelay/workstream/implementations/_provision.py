@@ -28,6 +28,7 @@ from agentrelay.workstream._git.worktrees import (
     entries,
     entry_at,
     git_file_target,
+    last_logged,
     link_worktree,
     read_entry,
     relink_worktree,
@@ -328,22 +329,12 @@ def _start(
         return tip
     if entry is not None:
         # Somebody deleted the branch under a live worktree: its own log knows the tip.
-        last = _last_logged(run.repository, entry)
+        last = last_logged(run.repository, entry)
         if last is not None:
             return last
     if remote_tip is not None:
         return remote_tip
     return str(run.record.get("base_commit", base)) if entry is not None else base
-
-
-def _last_logged(repository: OpenRepository, entry: Entry) -> str | None:
-    """Return the newest commit in a worktree's own reflog that still exists."""
-    with suppress(OSError):
-        for line in reversed((entry.admin_dir / "logs" / "HEAD").read_text().splitlines()):
-            commit_id = line.split(" ", 2)[1] if line.count(" ") > 1 else ""
-            if len(commit_id) == len("0" * 40) and commit_id in repository.handle:
-                return commit_id
-    return None
 
 
 def _ensure_branch(run: _Provision, tip: str | None, entry: Entry | None, *, start: str) -> None:

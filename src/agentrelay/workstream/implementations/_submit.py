@@ -9,6 +9,7 @@ from agentrelay.workstream._git.lane import Lane
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.rescue import has_unsaved
+from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.address import parse_address
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.pulls import find_pulls, open_pull
@@ -48,6 +49,7 @@ def submit(
     # Before anything is pushed: a remote that is no GitHub is an error without effects.
     address = parse_address(end.url, api_url=api_url, full_name=full_name)
     with repository_failures(f"submit lane '{lane}'", path=repository.path):
+        _refuse_work_beside_the_branch(lane, repository)
         nothing = _bring_up_to_date(runtime, lane, repository, end)
         if lane.worktree_path.is_dir() and has_unsaved(lane.worktree_path):
             record_concern(
@@ -82,6 +84,26 @@ def submit(
         )
     runtime.clear_failure()
     runtime.mark_pr_created(pull.url)
+
+
+def _refuse_work_beside_the_branch(lane: Lane, repository: OpenRepository) -> None:
+    """Refuse a worktree whose commits the branch does not have: they would be left out."""
+    entry = entry_at(repository, lane.worktree_path)
+    if entry is None:
+        return
+    if entry.head_ref != lane.branch_ref:
+        doing = f" ({entry.operation} in progress)" if entry.operation else ""
+        message = (
+            f"the worktree '{lane.worktree_path}' is on {entry.head_ref or 'a detached HEAD'}"
+            f"{doing}, not on '{lane.branch}'"
+        )
+        hint = f"Finish what is going on there and switch back to '{lane.branch}'."
+    elif repository.resolve(lane.branch_ref) is None:
+        message = f"the branch '{lane.branch}' was deleted under its worktree"
+        hint = "Prepare the workstream again: the branch comes back where it was."
+    else:
+        return
+    raise LaneConflictError(message, obstacle=lane.worktree_path, hint=hint)
 
 
 def _bring_up_to_date(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
+from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
-
-if TYPE_CHECKING:
-    from agentrelay.workstream.core.runtime import WorkstreamRuntime
 
 __all__ = ["GhWorkstreamIntegrator"]
 
