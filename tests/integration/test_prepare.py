@@ -140,7 +140,7 @@ def test_a_diverged_base_takes_the_remotes_side_and_says_so(repo: Path, bare: Pa
 def test_a_base_that_exists_only_here_works(repo: Path, bare: Path) -> None:
     """A base branch nobody pushed can still carry lanes."""
     handle = pygit2.Repository(str(repo))
-    handle.branches.local.create("topic", handle[refs(repo)["refs/heads/main"]])
+    handle.references.create("refs/heads/topic", refs(repo)["refs/heads/main"])
     prepare(repo, base_branch="topic")
     assert REF in refs(bare)
 
@@ -242,6 +242,17 @@ def test_a_directory_below_the_top_is_not_the_repository(repo: Path) -> None:
         GitWorkstreamPreparer(repo / "absent", "nightly").prepare_workstream(lane())
 
 
+def test_two_graphs_in_one_run_directory_do_not_share_a_lane(repo: Path, tmp_path: Path) -> None:
+    """The same id of another graph would overwrite the first lane's signals."""
+    run_dir = tmp_path / "run"
+    first = lane()
+    GitWorkstreamPreparer(repo, "nightly", run_dir=run_dir).prepare_workstream(first)
+    with pytest.raises(LaneConflictError, match="another lane"):
+        GitWorkstreamPreparer(repo, "weekly", run_dir=run_dir).prepare_workstream(lane())
+    assert first.state.signal_dir is not None
+    assert WorkstreamRuntime.load(first.state.signal_dir).state == first.state
+
+
 def test_a_missing_remote_is_named(repo: Path) -> None:
     """Without the remote nothing is made."""
     with pytest.raises(RepositoryError, match="no usable remote named 'upstream'"):
@@ -293,10 +304,11 @@ def test_a_worktree_on_another_branch_is_a_conflict(repo: Path) -> None:
 
 def test_an_unknown_branch_of_that_name_is_a_conflict(repo: Path) -> None:
     """A branch with commits that nothing says are ours is left alone."""
-    tip = commit_files(repo, {"x": "x"}, message="x")
     handle = pygit2.Repository(str(repo))
+    before = handle.head.target
+    tip = commit_files(repo, {"x": "x"}, message="x")
     handle.references.create(REF, tip)
-    handle.reset(handle[tip].parents[0].id, pygit2.enums.ResetMode.HARD)
+    handle.reset(before, pygit2.enums.ResetMode.HARD)
     with pytest.raises(LaneConflictError, match="nothing here says"):
         prepare(repo)
     assert refs(repo)[REF] == tip

@@ -191,7 +191,9 @@ def test_lanes_made_by_threads_beside_git_packing_refs_are_all_whole(
     assert failures == []
     names = set(refs(repo))
     assert {f"refs/heads/theirs/{number}" for number in range(40)} <= names
-    left = [name for name in [*refs(repo), *(f"remote {ref}" for ref in refs(bare))] if "lane" in name]
+    left = [
+        name for name in [*refs(repo), *(f"remote {ref}" for ref in refs(bare))] if "lane" in name
+    ]
     assert left == []
     assert git(repo, "fsck", "--strict") == ""
 

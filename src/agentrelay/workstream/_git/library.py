@@ -81,7 +81,10 @@ def _use_bundle(path: str) -> None:
     import pygit2
 
     try:
-        pygit2.settings.set_ssl_cert_locations(path, None)
+        if os.path.isdir(path):  # noqa: PTH112 - the cache's key is a string
+            pygit2.settings.set_ssl_cert_locations(None, path)
+        else:
+            pygit2.settings.set_ssl_cert_locations(path, None)
     except pygit2.GitError as error:
         message = f"the CA bundle '{path}' cannot be used: {error}"
         raise RepositoryError(

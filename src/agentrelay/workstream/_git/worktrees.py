@@ -333,16 +333,17 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
     Raises:
         OSError: It cannot be renamed.
     """
-    if not os.path.lexists(path):
-        return None
-    grave = _make_grave(trash_dir)
-    try:
-        path.rename(grave / path.name)
-    except FileNotFoundError:
-        # Somebody else, such as "git worktree prune", was quicker.
-        unlink_tree(grave)
-        return None
-    return grave
+    while os.path.lexists(path):
+        grave = _make_grave(trash_dir)
+        try:
+            path.rename(grave / path.name)
+        except FileNotFoundError:
+            # Either the tree is gone ("git worktree prune" was quicker) or somebody swept
+            # the empty grave away: look again.
+            unlink_tree(grave)
+        else:
+            return grave
+    return None
 
 
 def _make_grave(trash_dir: Path) -> Path:
@@ -378,7 +379,6 @@ def sweep_trash(trash_dir: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(trash_dir)):
             unlink_tree(trash_dir / name)
-        trash_dir.rmdir()
 
 
 def _remove_tree(path: Path) -> None:
@@ -399,10 +399,11 @@ def _make_writable(function: object, path: str, error: object) -> None:  # noqa:
         with contextlib.suppress(OSError):
             if not os.path.islink(locked):  # noqa: PTH114 - same reason
                 os.chmod(locked, 0o700)  # noqa: PTH101 - same reason
-    if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - same reason
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)  # noqa: PTH108 - same reason
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - same
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)  # noqa: PTH108 - same reason
 
 
 def remove_entry(repository: OpenRepository, entry: Entry) -> None:

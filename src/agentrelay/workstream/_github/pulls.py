@@ -220,6 +220,9 @@ def _is_of_branch(
         return False
     if base_branch is not None and _text(item, "base", "ref") != base_branch:
         return False
+    if address.api_is_given and isinstance(item, dict) and "repo" not in (item.get("head") or {}):
+        # An emulator, named explicitly, that knows a single repository and no forks.
+        return True
     # Null once a fork was deleted, and then it was not this repository.
     full_name = _text(item, "head", "repo", "full_name") or ""
     return full_name.lower() == address.full_name.lower()

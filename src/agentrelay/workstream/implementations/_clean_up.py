@@ -62,11 +62,10 @@ class _CleanUp:
             with repository_failures(name, path=self.repository.path):
                 action()
         except (WorkstreamError, OSError) as error:
-            hint = getattr(error, "hint", None)
+            hint = error.hint if isinstance(error, WorkstreamError) else None
             self.failures.append(name)
-            record_concern(
-                self.runtime, f"teardown could not {name}: {error}" + (f" {hint}" if hint else "")
-            )
+            sentence = f"teardown could not {name}: {error}".rstrip(".")
+            record_concern(self.runtime, f"{sentence}. {hint}" if hint else sentence)
 
     @property
     def own_refs(self) -> set[str]:
@@ -305,6 +304,9 @@ def _delete_remote_branch(run: _CleanUp) -> None:
     """Delete the remote's branch at the commit that was fetched, once its work is safe."""
     assert run.remote is not None
     if run.branches_stay is not None:
+        return
+    if run.repository.resolve(run.lane.branch_ref) is not None:
+        # The local branch could not go, for a reason that is on record: the lane stands.
         return
     if run.remote_tip is None:
         release_dead_lock(run.repository, run.remote.tracking_ref(run.lane.branch))

@@ -126,6 +126,16 @@ def provision(
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         record = _signals.read_record(lane.signal_dir) or {}
         ours = record.get("branch_name") == lane.branch
+        if record and not ours and record.get("claim") != RELEASED:
+            message = (
+                f"'{lane.signal_dir}' holds the signals of another lane, "
+                f"'{record.get('branch_name')}'"
+            )
+            raise LaneConflictError(
+                message,
+                obstacle=lane.signal_dir,
+                hint="Give each graph a run_dir of its own, or tear that lane down.",
+            )
         claim = record.get("claim") if ours and record.get("claim") in _OURS else None
         run = _Provision(lane, runtime, repository, end, record, claim)
         try:

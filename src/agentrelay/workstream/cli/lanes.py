@@ -1,0 +1,346 @@
+"""The commands that carry lanes through their life: prepare, integrate, teardown.
+
+Every command rebuilds its lanes from their signal directories, works on them in
+parallel, and reports each lane by itself: one that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentrelay.workstream import (
+    GhWorkstreamIntegrator,
+    GitWorkstreamPreparer,
+    GitWorkstreamTeardown,
+    LaneConflictError,
+    StandardWorkstreamRunner,
+    WorkstreamArtifacts,
+    WorkstreamError,
+    WorkstreamIntegrator,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+    WorkstreamTeardown,
+)
+from agentrelay.workstream.cli.options import (
+    DEBUG,
+    JSON,
+    NOTES,
+    github_options,
+    graph_option,
+    ids_argument,
+    output_options,
+    remote_options,
+    repository_options,
+)
+from agentrelay.workstream.cli.parallel import in_parallel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agentrelay.workstream.cli.report import LaneReport
+
+__all__ = ["integrate", "prepare", "teardown"]
+
+# How _clean_up words a step that failed while the others went on.
+_STEP_FAILED = "teardown could not "
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the lanes of one command are."""
+
+    repo: Path
+    graph: str
+    run_dir: Path | None
+
+    def load(self, workstream_id: str) -> WorkstreamRuntime:
+        """Rebuild a lane from disk.
+
+        Raises:
+            WorkstreamError: It was never prepared here, or its name is refused.
+            LaneConflictError: What is there is another graph's lane.
+        """
+        from agentrelay.workstream._git.lane import Lane
+
+        lane = Lane.of(self.repo, self.graph, workstream_id, run_dir=self.run_dir)
+        if not lane.signal_dir.is_dir():
+            message = f"there is no lane here: '{lane.signal_dir}' does not exist"
+            hint = "Prepare it first, or check --repo, --graph and --run-dir."
+            raise WorkstreamError(message, hint=hint)
+        runtime = WorkstreamRuntime.load(lane.signal_dir)
+        branch = runtime.state.branch_name
+        if branch != lane.branch:
+            # Two graphs may share a run directory; only one of them has this lane there.
+            message = f"'{lane.signal_dir}' is of the branch '{branch}', not of '{lane.branch}'"
+            hint = "Check --graph and --run-dir."
+            raise LaneConflictError(message, obstacle=lane.signal_dir, hint=hint)
+        return runtime
+
+
+class _Witness:
+    """Stands before the steps whose exceptions the runner keeps, for the sake of the hint."""
+
+    failure: Exception | None = None
+
+    def __init__(self, integrator: WorkstreamIntegrator, teardown: WorkstreamTeardown) -> None:
+        """Stand before both; a command uses one of them, for one lane."""
+        self._integrator = integrator
+        self._teardown = teardown
+
+    def create_integration_pr(self, workstream_runtime: WorkstreamRuntime) -> None:
+        """Pass the step on."""
+        self._watch(self._integrator.create_integration_pr, workstream_runtime)
+
+    def teardown_workstream(self, workstream_runtime: WorkstreamRuntime) -> None:
+        """Pass the step on."""
+        self._watch(self._teardown.teardown_workstream, workstream_runtime)
+
+    def _watch(self, step: Callable[[WorkstreamRuntime], None], runtime: WorkstreamRuntime) -> None:
+        try:
+            step(runtime)
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+@click.command(epilog=NOTES)
+@ids_argument
+@graph_option
+@repository_options
+@click.option(
+    "--base",
+    metavar="BRANCH",
+    help="Branch the lanes are cut from; the newer of the remote's and the local one. "
+    "The one of an earlier prepare unless given, else main.",
+)
+@click.option(
+    "--target",
+    metavar="BRANCH",
+    help="Branch the lanes' pull requests ask to be merged into. "
+    "The one of an earlier prepare unless given, else main.",
+)
+@remote_options
+@output_options
+@click.pass_context
+def prepare(
+    context: click.Context,
+    /,
+    ids: tuple[str, ...],
+    base: str | None,
+    target: str | None,
+    **given: Any,
+) -> None:
+    """Provision lanes: branch, linked worktree, push.
+
+    Each ID is a workstream. Its lane is the branch agentrelay/GRAPH/ID/integration,
+    checked out in .worktrees/GRAPH/ID below the repository, pushed to the remote and
+    tracking it. Your own branches, HEAD, index and files are not touched.
+
+    Repeating the command completes what an earlier one left unfinished. Whatever is in
+    the way and is not this lane's is left alone, and the lane fails.
+    """
+    place, settings = _split(given)
+
+    def step(workstream_id: str) -> LaneReport:
+        from agentrelay.workstream.cli.report import LaneReport
+
+        runtime = _fresh(place, workstream_id, base=base, target=target)
+        runner, _ = _runner(place, **settings)
+        try:
+            runner.prepare(runtime)
+        except Exception as error:  # noqa: BLE001 - each lane has a result of its own
+            return LaneReport.of(place.graph, runtime, failure=error)
+        return LaneReport.of(place.graph, runtime)
+
+    _carry_out(
+        context,
+        ids,
+        step,
+        graph=place.graph,
+        doing="Preparing",
+        columns=("branch", "worktree path"),
+    )
+
+
+@click.command(epilog=NOTES)
+@ids_argument
+@graph_option
+@repository_options
+@remote_options
+@github_options
+@output_options
+@click.pass_context
+def integrate(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> None:
+    """Open one pull request for each lane.
+
+    From the lane's branch into its merge target. Commits that the remote lacks are
+    pushed first. The pull request is never merged here; that is for a review.
+
+    Repeating the command finds the open pull request again. A lane without commits of
+    its own opens none and is merged already.
+    """
+    place, settings = _split(given)
+
+    def step(workstream_id: str) -> LaneReport:
+        from agentrelay.workstream.cli.report import LaneReport
+
+        runtime = place.load(workstream_id)
+        runner, witness = _runner(place, **settings)
+        result = runner.integrate(runtime)
+        return LaneReport.of(place.graph, runtime, error=result.error, failure=witness.failure)
+
+    _carry_out(
+        context, ids, step, graph=place.graph, doing="Integrating", columns=("pull request",)
+    )
+
+
+@click.command(epilog=NOTES)
+@ids_argument
+@graph_option
+@repository_options
+@remote_options
+@github_options
+@output_options
+@click.pass_context
+def teardown(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> None:
+    """Remove lanes: worktree, local branch, remote branch.
+
+    Both branches stay while the pull request is open. Work that exists nowhere else,
+    uncommitted files included, is kept first, under refs/agentrelay/rescue/GRAPH/ID/;
+    what cannot be kept is not removed. The signal files stay, so that 'status' still
+    tells how the lane ended.
+
+    Repeating the command removes what is left.
+    """
+    place, settings = _split(given)
+
+    def step(workstream_id: str) -> LaneReport:
+        from agentrelay.workstream.cli.report import LaneReport
+
+        runtime = place.load(workstream_id)
+        runner, witness = _runner(place, **settings)
+        runner.teardown(runtime)
+        unfinished = [text for text in runtime.artifacts.concerns if text.startswith(_STEP_FAILED)]
+        if witness.failure is None and unfinished:
+            return LaneReport.of(
+                place.graph,
+                runtime,
+                error="; ".join(unfinished),
+                hint="What could be removed is gone. Repeat the command for the rest.",
+            )
+        return LaneReport.of(place.graph, runtime, failure=witness.failure)
+
+    _carry_out(
+        context,
+        ids,
+        step,
+        graph=place.graph,
+        doing="Tearing down",
+        columns=("worktree", "pull request"),
+    )
+
+
+def _split(given: dict[str, Any]) -> tuple[_Place, dict[str, Any]]:
+    """Part what says where the lanes are from what the steps are set to."""
+    place = _Place(given.pop("repo").absolute(), given.pop("graph"), given.pop("run_dir"))
+    for shown in ("as_json", "debug"):
+        del given[shown]
+    return place, given
+
+
+def _fresh(
+    place: _Place, workstream_id: str, *, base: str | None, target: str | None
+) -> WorkstreamRuntime:
+    """Return a runtime to prepare, with what an earlier prepare was told.
+
+    It has no signal directory yet: a prepare that is refused because another process
+    works on the lane must not mark that process's lane as failed.
+    """
+    spec, artifacts = WorkstreamSpec(workstream_id), WorkstreamArtifacts()
+    try:
+        earlier = place.load(workstream_id)
+    except LaneConflictError:
+        raise
+    except WorkstreamError:
+        # There is none yet, or the preparer is about to say what is wrong with it.
+        pass
+    else:
+        spec, artifacts.merge_pr_url = earlier.spec, earlier.artifacts.merge_pr_url
+    if base is not None:
+        spec = replace(spec, base_branch=base)
+    if target is not None:
+        spec = replace(spec, merge_target_branch=target)
+    return WorkstreamRuntime(spec, artifacts=artifacts)
+
+
+def _runner(
+    place: _Place,
+    *,
+    remote: str,
+    ssh_key: Path | None,
+    api_url: str | None = None,
+    full_name: str | None = None,
+) -> tuple[StandardWorkstreamRunner, _Witness]:
+    """Return the standard runner for one lane, and who remembers what it swallows."""
+    preparer = GitWorkstreamPreparer(
+        place.repo, place.graph, run_dir=place.run_dir, remote=remote, ssh_key=ssh_key
+    )
+    integrator = GhWorkstreamIntegrator(
+        place.repo, remote=remote, ssh_key=ssh_key, api_url=api_url, full_name=full_name
+    )
+    teardown = GitWorkstreamTeardown(
+        place.repo,
+        run_dir=place.run_dir,
+        remote=remote,
+        ssh_key=ssh_key,
+        api_url=api_url,
+        full_name=full_name,
+    )
+    witness = _Witness(integrator, teardown)
+    return StandardWorkstreamRunner(preparer, witness, witness), witness
+
+
+def _carry_out(
+    context: click.Context,
+    ids: tuple[str, ...],
+    step: Callable[[str], LaneReport],
+    *,
+    graph: str,
+    doing: str,
+    columns: tuple[str, ...],
+) -> None:
+    """Do one step for every lane at once, report in the order asked, and end with a status."""
+    from rich.text import Text
+
+    from agentrelay.workstream.cli import report
+
+    def safely(workstream_id: str) -> LaneReport:
+        try:
+            return step(workstream_id)
+        except Exception as error:  # noqa: BLE001 - each lane has a result of its own
+            # It could not even be rebuilt from disk: nothing more is known of it.
+            runtime = WorkstreamRuntime(WorkstreamSpec(workstream_id))
+            runtime.mark_failed(str(error))
+            return report.LaneReport.of(graph, runtime, failure=error)
+
+    wanted = tuple(dict.fromkeys(ids))
+    console = report.make_console(stderr=True)
+    waiting = f"{doing} {', '.join(report.visible(name) for name in wanted)}"
+    # An ASCII spinner, shown on a terminal only.
+    with console.status(Text(waiting), spinner="line"):
+        done = dict(in_parallel(wanted, safely))
+    reports = [done[name] for name in wanted]
+    if context.meta[JSON]:
+        report.print_document({"lanes": [lane.document() for lane in reports]})
+    else:
+        report.print_lanes(reports, ("id", "status", *columns))
+        for lane in reports:
+            for concern in lane.concerns:
+                report.print_line(f"note: {lane.graph}/{lane.id}: {concern}")
+    report.print_failures(reports, debug=context.meta[DEBUG])
+    if any(lane.error is not None for lane in reports):
+        context.exit(1)

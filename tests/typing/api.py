@@ -1,0 +1,275 @@
+"""The public API as a user would write it; read by the type checker, never run.
+
+Each statement must be accepted as it stands, and ``assert_type`` says what a user's
+editor shows. A line that must be refused carries an ignore, which the checker reports
+once it is refused no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Optional, assert_type
+
+from agentrelay.workstream import (
+    CredentialsRejectedError,
+    GhWorkstreamIntegrator,
+    GitWorkstreamPreparer,
+    GitWorkstreamTeardown,
+    LaneBusyError,
+    LaneConflictError,
+    LaneNameError,
+    PullRequestError,
+    PushRejectedError,
+    RateLimitedError,
+    RemoteError,
+    RemoteUnavailableError,
+    RepositoryError,
+    StandardWorkstreamRunner,
+    TaskSummary,
+    WorkstreamArtifacts,
+    WorkstreamError,
+    WorkstreamIntegrator,
+    WorkstreamPreparer,
+    WorkstreamRunner,
+    WorkstreamRunResult,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+    WorkstreamState,
+    WorkstreamStatus,
+    WorkstreamTeardown,
+)
+from agentrelay.workstream.core import io, runner, runtime, workstream
+from agentrelay.workstream.credentials import Secret
+from agentrelay.workstream.implementations import (
+    workstream_integrator,
+    workstream_preparer,
+    workstream_teardown,
+)
+
+# --- the modules of the reference hold the same classes ---------------------------------
+
+spec_class: type[WorkstreamSpec] = workstream.WorkstreamSpec
+runtime_class: type[WorkstreamRuntime] = runtime.WorkstreamRuntime
+preparer_class: type[GitWorkstreamPreparer] = workstream_preparer.GitWorkstreamPreparer
+integrator_class: type[GhWorkstreamIntegrator] = workstream_integrator.GhWorkstreamIntegrator
+teardown_class: type[GitWorkstreamTeardown] = workstream_teardown.GitWorkstreamTeardown
+runner_class: type[StandardWorkstreamRunner] = runner.StandardWorkstreamRunner
+
+
+# --- the whole story --------------------------------------------------------------------
+
+
+def whole_lane(repo: Path) -> WorkstreamRunResult:
+    """Drive one lane from its name to its end."""
+    standard = StandardWorkstreamRunner(
+        GitWorkstreamPreparer(repo, "nightly"),
+        GhWorkstreamIntegrator(repo),
+        GitWorkstreamTeardown(repo),
+    )
+    lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+    standard.prepare(lane)
+    assert_type(lane.state.worktree_path, Optional[Path])
+    lane.artifacts.task_summaries.append(TaskSummary("t1", "Parse", "https://h/p/1", ("slow",)))
+    lane.mark_merge_ready()
+    result = standard.integrate(lane)
+    assert_type(result, WorkstreamRunResult)
+    standard.teardown(lane)
+    return result
+
+
+# --- values -----------------------------------------------------------------------------
+
+
+def values() -> None:
+    """Build every value by position and by name."""
+    spec = WorkstreamSpec("a", None, "main", "release/2")
+    spec = WorkstreamSpec(
+        id="a", parent_workstream_id="root", base_branch="b", merge_target_branch="m"
+    )
+    assert_type(spec.id, str)
+    assert_type(spec.parent_workstream_id, Optional[str])
+    assert_type(spec.base_branch, str)
+    assert_type(spec.merge_target_branch, str)
+    spec.id = "b"  # type: ignore[misc]  # a specification is immutable
+
+    task = TaskSummary(task_id="t", description=None, pr_url=None, concerns=())
+    assert_type(task.concerns, tuple[str, ...])
+    task.pr_url = "x"  # type: ignore[misc]  # so is a summary
+
+    state = WorkstreamState(signal_dir=Path("s"), worktree_path=None, branch_name="b", error=None)
+    assert_type(state.signal_dir, Optional[Path])
+    assert_type(state.branch_name, Optional[str])
+    assert_type(state.error, Optional[str])
+    state.error = "changed"
+
+    artifacts = WorkstreamArtifacts(merge_pr_url=None, concerns=["a"], task_summaries=[task])
+    assert_type(artifacts.merge_pr_url, Optional[str])
+    assert_type(artifacts.concerns, list[str])
+    assert_type(artifacts.task_summaries, list[TaskSummary])
+
+    lane = WorkstreamRuntime(spec=spec, state=state, artifacts=artifacts)
+    assert_type(lane.spec, WorkstreamSpec)
+    assert_type(lane.status, WorkstreamStatus)
+    lane.status = WorkstreamStatus.MERGED  # type: ignore[misc]  # status is derived
+    lane.mark_pending()
+    lane.mark_active()
+    lane.mark_merge_ready()
+    lane.mark_pr_created("https://h/p/1")
+    lane.mark_merged()
+    lane.mark_failed("it broke")
+    assert_type(WorkstreamRuntime.load(Path("s")), WorkstreamRuntime)
+
+    result = WorkstreamRunResult.from_runtime(lane)
+    result = WorkstreamRunResult(workstream_id="a", status=WorkstreamStatus.FAILED, error="x")
+    assert_type(result.workstream_id, str)
+    assert_type(result.status, WorkstreamStatus)
+    assert_type(result.error, Optional[str])
+
+
+def every_status(status: WorkstreamStatus) -> str:
+    """Handle a status exhaustively; the checker knows when one is missing."""
+    match status:
+        case WorkstreamStatus.PENDING | WorkstreamStatus.ACTIVE:
+            return "wait"
+        case WorkstreamStatus.MERGE_READY:
+            return "integrate"
+        case WorkstreamStatus.PR_CREATED:
+            return "review"
+        case WorkstreamStatus.MERGED:
+            return "tear down"
+        case WorkstreamStatus.FAILED:
+            return "look"
+
+
+def status_is_text(status: WorkstreamStatus) -> str:
+    """A status is a ``str``, so it goes where one is wanted."""
+    return status
+
+
+# --- implementations and their settings -------------------------------------------------
+
+
+def settings(repo: Path, ask: Callable[[], str]) -> None:
+    """Pass every setting by name, each kind of token, and both kinds of operand."""
+    GitWorkstreamPreparer(
+        repo_path=repo,
+        graph_name="g",
+        remote="upstream",
+        run_dir=repo / "runs",
+        token="t",
+        ssh_key=repo / "id_ed25519",
+        lane_timeout_s=5,
+        network_timeout_s=60.5,
+    )
+    GhWorkstreamIntegrator(
+        repo_path=repo,
+        remote="upstream",
+        token=ask,
+        ssh_key=None,
+        api_url="https://github.example/api/v3",
+        full_name="owner/name",
+        api_timeout_s=5,
+        network_timeout_s=60.5,
+    )
+    GitWorkstreamTeardown(
+        repo_path=repo,
+        remote="upstream",
+        run_dir=None,
+        token=Secret("t"),
+        ssh_key=None,
+        api_url=None,
+        full_name=None,
+        lane_timeout_s=5,
+        network_timeout_s=60.5,
+    )
+    GitWorkstreamPreparer(repo, "g", "upstream")  # type: ignore[call-arg]  # settings have names
+    GhWorkstreamIntegrator(repo, "t")  # type: ignore[call-arg]  # and a token above all
+    GitWorkstreamPreparer(repo)  # type: ignore[call-arg]  # the graph has no default
+
+
+# --- protocols --------------------------------------------------------------------------
+
+
+class DryRun:
+    """A user's own lifecycle: nothing to inherit from."""
+
+    def prepare_workstream(self, workstream_runtime: WorkstreamRuntime) -> None:
+        """Pretend."""
+        workstream_runtime.mark_pending()
+
+    def create_integration_pr(self, workstream_runtime: WorkstreamRuntime) -> None:
+        """Pretend."""
+        workstream_runtime.mark_merged()
+
+    def teardown_workstream(self, workstream_runtime: WorkstreamRuntime) -> None:
+        """Pretend."""
+
+
+class Wrong:
+    """Almost a preparer."""
+
+    def prepare_workstream(self, workstream_runtime: str) -> None:
+        """Take the wrong thing."""
+
+
+def protocols(repo: Path) -> None:
+    """Our implementations and a user's satisfy the same protocols."""
+    preparers: list[WorkstreamPreparer] = [GitWorkstreamPreparer(repo, "g"), DryRun()]
+    integrators: list[WorkstreamIntegrator] = [GhWorkstreamIntegrator(repo), DryRun()]
+    teardowns: list[WorkstreamTeardown] = [GitWorkstreamTeardown(repo), DryRun()]
+    mixed = StandardWorkstreamRunner(
+        _preparer=preparers[0], _integrator=integrators[1], _teardown=teardowns[1]
+    )
+    driven: WorkstreamRunner = mixed
+    assert_type(driven.integrate(WorkstreamRuntime(WorkstreamSpec("a"))), WorkstreamRunResult)
+    same: type[io.WorkstreamPreparer] = DryRun
+    wrong: WorkstreamPreparer = Wrong()  # type: ignore[assignment]  # its parameter differs
+    other: WorkstreamPreparer = GhWorkstreamIntegrator(repo)  # type: ignore[assignment]  # no
+    for part in (same(), wrong, other):
+        ask_at_run_time(part)
+
+
+def ask_at_run_time(part: object) -> str:
+    """Narrow an unknown object by protocol."""
+    if isinstance(part, WorkstreamPreparer):
+        part.prepare_workstream(WorkstreamRuntime(WorkstreamSpec("a")))
+        return "preparer"
+    if isinstance(part, WorkstreamRunner):
+        return part.integrate(WorkstreamRuntime(WorkstreamSpec("a"))).workstream_id
+    return "neither"
+
+
+# --- errors -----------------------------------------------------------------------------
+
+
+def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for each kind
+    """Read every field of every error, the way a caller branches on them."""
+    assert_type(error.message, str)
+    assert_type(error.hint, str | None)
+    if isinstance(error, LaneNameError):
+        return error.name + error.rule
+    if isinstance(error, RepositoryError):
+        return error.path or ""
+    if isinstance(error, LaneConflictError):
+        return error.obstacle or ""
+    if isinstance(error, LaneBusyError):
+        return f"{error.waited_s:.1f}"
+    if isinstance(error, RateLimitedError):
+        assert_type(error.retry_after_s, float | None)
+        return error.repository
+    if isinstance(error, PullRequestError):
+        assert_type(error.status, int | None)
+        return error.repository
+    if isinstance(error, CredentialsRejectedError):
+        return error.source or error.url
+    if isinstance(error, PushRejectedError):
+        return error.ref + error.reason
+    if isinstance(error, (RemoteUnavailableError, RemoteError)):
+        return error.url
+    return error.message
+
+
+def builtin_parents(busy: LaneBusyError, name: LaneNameError) -> tuple[TimeoutError, ValueError]:
+    """Two of them are also what the standard library calls them."""
+    return busy, name

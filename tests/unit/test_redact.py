@@ -1,0 +1,164 @@
+"""Redaction: what is secret goes, what is not stays."""
+
+from __future__ import annotations
+
+import string
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from agentrelay.workstream._redact import MASK, redact, strip_userinfo
+
+_TOKENS = (
+    "ghp_0123456789abcdefghijABCDEFGHIJ012345",
+    "gho_0123456789abcdefghijABCDEFGHIJ012345",
+    "ghu_0123456789abcdefghijABCDEFGHIJ012345",
+    "ghr_0123456789abcdefghijABCDEFGHIJ012345",
+    "ghs_eyJhbGciOiJ.eyJpc3MiOiIx.c2lnbmF0-dXJl_",
+    "github_pat_11ABCDEFG0abcdefghij_KLMNOPQRSTUVWXYZ0123456789",
+    f"v1.{'0a' * 20}",
+)
+
+# RFC 3986: userinfo = *( unreserved / pct-encoded / sub-delims / ":" )
+_USERINFO = st.lists(
+    st.sampled_from([*string.ascii_letters, *string.digits, *"-._~!$&'()*+,;=:", "%40", "%2F"]),
+    min_size=1,
+    max_size=30,
+).map("".join)
+
+# A known secret: anything but the mask's own character, and no slash, which a URL
+# that loses its user-info brings next to other text.
+_SECRET = st.text(st.characters(codec="utf-8", exclude_characters="*/"), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("https://robin:s3cret@host/x", "https://host/x"),
+        ("https://x-access-token:s3cret@host:8443/x", "https://host:8443/x"),
+        ("https://s3cret@host", "https://host"),
+        ("https://robin:s3@cret@host/x", "https://host/x"),
+        ("ssh://git@host/x", "ssh://host/x"),
+        ("from http://a:b@one/x to http://c:d@two/y", "from http://one/x to http://two/y"),
+    ],
+)
+def test_user_info_is_dropped_from_every_url(text: str, clean: str) -> None:
+    """What stands between ``://`` and the last ``@`` before the path goes."""
+    assert strip_userinfo(text) == redact(text) == clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "robin@example.invalid wrote to git@github.com:owner/name.git",
+        "https://host/owner/name@v1.2",
+        "https://host/x?mail=a@b.c and https://host/#a@b",
+        "commit f74841897eb3202f20dd4d07bd4260b1ba5d4503",
+        "the branch 'ghost_town' and github_patterns are no tokens; authorization failed",
+        "it weighs_more than highs_and_lows",
+        "refs/heads/agentrelay/nightly/parser/integration",
+    ],
+)
+def test_text_without_secrets_is_left_alone(text: str) -> None:
+    """Addresses, ids and ordinary words survive to the letter."""
+    assert redact(text) == text
+
+
+@given(userinfo=_USERINFO)
+@example(userinfo="robin:it's-secret")
+def test_no_valid_user_info_survives(userinfo: str) -> None:
+    """Whatever RFC 3986 allows in user-info is dropped, wherever the URL stands."""
+    for before, after in (("", ""), ("cannot fetch '", "' now"), ('["', '"]'), ("<", ">")):
+        text = f"{before}https://{userinfo}@host/path{after}"
+        assert strip_userinfo(text) == f"{before}https://host/path{after}"
+
+
+@given(text=st.text(), secrets=st.lists(_SECRET, min_size=1, max_size=3), data=st.data())
+def test_a_known_secret_never_survives(text: str, secrets: list[str], data: st.DataObject) -> None:
+    """Wherever and however often known secrets occur, they are masked."""
+    parts = data.draw(st.lists(st.sampled_from([*secrets, text, " "]), min_size=1))
+    clean = redact("".join([*secrets, *parts]), *secrets)
+    assert [secret for secret in secrets if secret in clean] == []
+
+
+def test_of_two_nested_secrets_neither_survives_in_part() -> None:
+    """The longer is masked first, so the shorter leaves no tail of it behind."""
+    assert redact("token-long-tail", "token", "token-long-tail") == MASK
+
+
+def test_an_empty_secret_masks_nothing() -> None:
+    """An unset variable is no reason to mask between all letters."""
+    assert redact("plain", "") == "plain"
+
+
+@pytest.mark.parametrize("token", _TOKENS)
+@pytest.mark.parametrize(
+    "spell",
+    [
+        "{}",
+        "token {} refused",
+        "TOKEN={}&next=1",
+        "('{}',)",
+        "token:{}:",
+        # A token read from a file with a stray line break, shown by repr().
+        "'\\n{}'",
+        # A user name and a token quoted as one.
+        "x-access-token%3A{}%40host",
+    ],
+)
+def test_tokens_are_known_by_their_shape(token: str, spell: str) -> None:
+    """Every documented form of a GitHub token is masked, whatever it touches."""
+    clean = redact(spell.format(token))
+    assert MASK in clean
+    assert token[:-4] not in clean
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Basic cm9iaW46czNjcmV0",
+        "authorization: bearer cm9iaW46czNjcmV0",
+        "Authorization: token cm9iaW46czNjcmV0",
+        "Proxy-Authorization: Basic cm9iaW46czNjcmV0",
+        "AUTHORIZATION=cm9iaW46czNjcmV0",
+        "{'Authorization': 'Basic cm9iaW46czNjcmV0', 'Accept': '*/*'}",
+        '{"authorization":"Bearer cm9iaW46czNjcmV0"}',
+        "{b'Authorization': b'Basic cm9iaW46czNjcmV0'}",
+    ],
+)
+def test_authorization_headers_are_masked_in_every_spelling(text: str) -> None:
+    """A header's credential goes; that there was a header may be seen."""
+    clean = redact(text)
+    assert "cm9iaW46czNjcmV0" not in clean
+    assert "authorization" in clean.lower()
+    assert MASK in clean
+
+
+def test_what_follows_a_masked_header_stays_readable() -> None:
+    """Only the credential is masked, not the rest of the report."""
+    assert redact("Authorization: Basic abc, then 401") == f"Authorization: Basic {MASK}, then 401"
+
+
+@given(text=st.text() | st.text("ah:/@ '\"=ghp_authorization*bearerx"))
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    """Text may pass through several layers; the words must not change on the way."""
+    once = redact(text)
+    assert redact(once) == once
+
+
+def test_a_quoted_user_info_is_not_mistaken_for_plain_text() -> None:
+    """Percent-encoded passwords go with the rest of the user-info."""
+    password = quote("p@ss/word:'\"<>", safe="")
+    assert redact(f"https://robin:{password}@host/x") == "https://host/x"
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize(
+    "piece", ["authorization:" + " " * 60_000, "://" * 30_000, "ghp_" * 30_000]
+)
+def test_hostile_text_is_redacted_in_time_proportional_to_its_length(piece: str) -> None:
+    """A remote or a log may say anything, and must not hold up the one who masks it."""
+    assert len(redact(piece)) <= len(piece)
