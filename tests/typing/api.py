@@ -47,7 +47,7 @@ from agentrelay.workstream.implementations import (
     workstream_teardown,
 )
 
-# --- the modules of the reference hold the same classes ---------------------------------
+# --- the documented modules hold the same classes ----------------------------------------
 
 spec_class: type[WorkstreamSpec] = workstream.WorkstreamSpec
 runtime_class: type[WorkstreamRuntime] = runtime.WorkstreamRuntime

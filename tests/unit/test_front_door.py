@@ -331,7 +331,7 @@ def test_annotations_resolve_at_run_time(item: Any) -> None:
 
 
 def test_optional_fields_have_the_documented_types() -> None:
-    """The reference's types, as a program sees them."""
+    """The documented types, as a program sees them."""
     state = typing.get_type_hints(front_door.WorkstreamState)
     assert state["signal_dir"] == state["worktree_path"] == Optional[Path]
     assert state["branch_name"] == state["error"] == Optional[str]
