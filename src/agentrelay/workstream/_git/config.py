@@ -7,8 +7,11 @@ and leaves an empty section behind when keys are deleted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
+from typing import Final
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
@@ -16,6 +19,11 @@ from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import OpenRepository
 
 __all__ = ["drop_upstream", "set_upstream"]
+
+_HEADER: Final = re.compile(
+    rb'\s*\[\s*(?P<section>[A-Za-z0-9.-]+)(?:\s+"(?P<subsection>(?:[^"\\\n]|\\.)*)")?\s*\]'
+)
+_OURS: Final = re.compile(rb"(?i)\s*(remote|merge)\s*(=|$)")
 
 
 def set_upstream(repository: OpenRepository, branch: str, *, remote: str) -> None:
@@ -32,15 +40,20 @@ def set_upstream(repository: OpenRepository, branch: str, *, remote: str) -> Non
         LaneBusyError: Another program kept the configuration locked.
         RepositoryError: It cannot be written.
     """
-    section = (
-        f"{_header(branch)}\n\tremote = {_quoted(remote)}\n\tmerge = refs/heads/{branch}\n"
-    ).encode()
+    keys = f"\tremote = {_quoted(remote)}\n\tmerge = refs/heads/{branch}\n".encode()
 
     def with_section(data: bytes) -> bytes:
-        rest = _without_section(data, branch)
-        gap = b"" if not rest or rest.endswith(b"\n") else b"\n"
-        changed = rest + gap + section
-        return data if section in data and len(changed) == len(data) else changed
+        kept: list[bytes] = []
+        found = False
+        for line, inside in _lines(data, branch):
+            if inside is _Inside.HEADER and not found:
+                found = True
+                kept += [_ended(line), keys]
+            elif inside is not _Inside.KEYS or not _OURS.match(line):
+                kept.append(line)
+        if not found:
+            kept = [_ended(data), f'[branch "{branch}"]\n'.encode(), keys]
+        return b"".join(kept)
 
     _rewrite(repository, with_section, f"set the upstream of '{branch}'")
 
@@ -57,10 +70,6 @@ def drop_upstream(repository: OpenRepository, branch: str) -> None:
     )
 
 
-def _header(branch: str) -> str:
-    return f'[branch "{branch}"]'
-
-
 def _quoted(value: str) -> str:
     """Return a value as git-config(1) wants it quoted."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
@@ -68,18 +77,69 @@ def _quoted(value: str) -> str:
     return value if plain else f'"{escaped}"'
 
 
+class _Inside(Enum):
+    """What a line of the configuration has to do with the branch."""
+
+    NOTHING = "not of its section"
+    HEADER = "the section's header"
+    KEYS = "a line of the section"
+    NOTE = "a comment in the section"
+
+
+def _lines(data: bytes, branch: str) -> Iterator[tuple[bytes, _Inside]]:
+    """Iterate over logical lines, each with what it has to do with a branch's section.
+
+    Source:
+        git-config(1), "Syntax": section names ignore case, subsections do not; a
+        comment or a key may follow the header; a backslash continues a value.
+    """
+    ours = False
+    for line in _logical_lines(data):
+        header = _HEADER.match(line)
+        if header is None:
+            note = line.lstrip()[:1] in (b"#", b";")
+            yield line, (_Inside.NOTE if note else _Inside.KEYS) if ours else _Inside.NOTHING
+            continue
+        name = header["subsection"]
+        ours = (
+            header["section"].lower() == b"branch"
+            and name is not None
+            and re.sub(rb"\\(.)", rb"\1", name) == branch.encode()
+        )
+        rest = line[header.end() :]
+        if ours and rest.strip() and rest.lstrip()[:1] not in (b"#", b";"):
+            # A key on the header's own line is a line like any other.
+            yield line[: header.end()] + b"\n", _Inside.HEADER
+            yield b"\t" + rest.lstrip(), _Inside.KEYS
+        else:
+            yield line, _Inside.HEADER if ours else _Inside.NOTHING
+
+
+def _logical_lines(data: bytes) -> Iterator[bytes]:
+    """Iterate over lines, a continued value being one line."""
+    pending = b""
+    for line in data.splitlines(keepends=True):
+        pending += line
+        text = line.rstrip(b"\r\n")
+        slashes = len(text) - len(text.rstrip(b"\\"))
+        if slashes % 2 and pending.lstrip()[:1] not in (b"#", b";"):
+            continue
+        yield pending
+        pending = b""
+    if pending:
+        yield pending
+
+
+def _ended(data: bytes) -> bytes:
+    """Return text that ends its last line."""
+    return data if not data or data.endswith(b"\n") else data + b"\n"
+
+
 def _without_section(data: bytes, branch: str) -> bytes:
     """Return the configuration without one branch's section; all else byte for byte."""
-    header = _header(branch).encode()
-    kept: list[bytes] = []
-    dropping = False
-    for line in data.splitlines(keepends=True):
-        stripped = line.strip()
-        if stripped.startswith(b"["):
-            dropping = stripped == header
-        if not dropping or stripped.startswith((b"#", b";")):
-            kept.append(line)
-    return b"".join(kept)
+    return b"".join(
+        line for line, inside in _lines(data, branch) if inside in {_Inside.NOTHING, _Inside.NOTE}
+    )
 
 
 def _rewrite(repository: OpenRepository, change: Callable[[bytes], bytes], operation: str) -> None:

@@ -14,17 +14,23 @@ Source:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 if sys.platform != "win32":
     import fcntl
 
 __all__ = ["LockFile", "LockedError", "remove_if_dead"]
+
+# What link(2) says where there are no hard links, or none more for this file.
+_NO_HARD_LINKS: Final = frozenset(
+    {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS}
+)
 
 
 class LockedError(OSError):
@@ -67,6 +73,10 @@ class LockFile:
             except FileNotFoundError as error:
                 # Somebody pruned the empty directory between mkdir and here.
                 raise self._locked() from error
+            except OSError as error:
+                if error.errno not in _NO_HARD_LINKS:
+                    raise
+                self._fall_back()
         except BaseException:
             self._own.unlink(missing_ok=True)
             os.close(self._descriptor)
@@ -94,6 +104,16 @@ class LockFile:
         os.fsync(self._descriptor)
         self._lock.replace(self._path)
         self._committed = True
+
+    def _fall_back(self) -> None:
+        """Make the lock as git does, where the file system has no hard links."""
+        try:
+            plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError as error:
+            raise self._locked() from error
+        os.close(self._descriptor)
+        self._descriptor = plain
+        os.fchmod(plain, _usual_mode(self._path))
 
     def _locked(self) -> LockedError:
         return LockedError(f"'{self._lock}' is locked")

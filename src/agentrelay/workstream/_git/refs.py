@@ -18,7 +18,7 @@ from agentrelay.workstream._git.failures import is_locked, repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import OpenRepository, read_ref
-from agentrelay.workstream.errors import LaneConflictError
+from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
 
@@ -63,8 +63,17 @@ def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message:
             raise LaneConflictError(
                 text, obstacle=shorter, hint="Rename or delete that branch, or rename the graph."
             )
-    with repository_failures(f"create the ref '{ref}'", path=repository.path):
-        return until_free(create, busy=is_locked, what=f"create the ref '{ref}'")
+    try:
+        with repository_failures(f"create the ref '{ref}'", path=repository.path):
+            return until_free(create, busy=is_locked, what=f"create the ref '{ref}'")
+    except RepositoryError as error:
+        below = refs_below(repository, f"{ref}/")
+        if not below:
+            raise
+        text = f"the ref '{below[0]}' exists, so '{ref}' cannot be created above it"
+        raise LaneConflictError(
+            text, obstacle=below[0], hint="Rename or delete that branch, or rename the graph."
+        ) from error
 
 
 def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None) -> None:
@@ -139,37 +148,59 @@ def release_dead_lock(repository: OpenRepository, ref: str) -> None:
 def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) -> bool:
     """Delete once, or raise :class:`LockedError`."""
     common_dir, own_dir = repository.common_dir, repository.own_dir
+    log = common_dir / "logs" / ref
     try:
         loose.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        # Seen, then pruned by somebody else before it could be looked at.
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+        if any(parent.is_file() for parent in loose.parents):
+            # A branch stands where a directory would be, so nothing can be below it.
+            return False
+        # Made, then pruned by somebody else before it could be used.
         message = f"'{loose.parent}' is locked"
         raise LockedError(message) from error
     try:
+        packed = common_dir / "packed-refs"
         # The packed refs stay locked until the loose file is gone: otherwise a
         # "git pack-refs" that has read the loose file writes the ref back.
-        packed = common_dir / "packed-refs"
         with LockFile(loose, own_dir=own_dir), LockFile(packed, own_dir=own_dir):
-            current = read_ref(common_dir, ref)
+            current = _symbolic_target(loose) or read_ref(common_dir, ref)
             if current is None:
                 return False
             if current != expected:
-                message = f"'{ref}' moved from {expected[:12]} to {current[:12]}; it is kept"
+                message = f"'{ref}' is at {current[:40]} and was at {expected[:12]}; it is kept"
                 raise LaneConflictError(
                     message, obstacle=ref, hint="Look at the new commits, then tear down again."
                 )
-            _drop_packed(packed, ref)
-            with contextlib.suppress(FileNotFoundError):
-                loose.unlink()
-            with contextlib.suppress(FileNotFoundError):
-                (common_dir / "logs" / ref).unlink()
+            # First what may refuse: a ref must not be half deleted.
+            _drop_empty_directories(loose)
+            _drop_empty_directories(log)
+            _drop_packed(packed, ref, scratch=own_dir / "packed-refs")
+            loose.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
     finally:
         _drop_empty_parents(loose.parent, common_dir / "refs")
-        _drop_empty_parents((common_dir / "logs" / ref).parent, common_dir / "logs" / "refs")
+        _drop_empty_parents(log.parent, common_dir / "logs" / "refs")
     return True
 
 
-def _drop_packed(packed: Path, ref: str) -> None:
+def _symbolic_target(loose: Path) -> str | None:
+    """Return ``ref: <target>`` if the ref is symbolic."""
+    with contextlib.suppress(OSError):
+        text = loose.read_text().strip()
+        if text.startswith("ref:"):
+            return text
+    return None
+
+
+def _drop_empty_directories(path: Path) -> None:
+    """Remove the empty directories git may leave under a ref's name."""
+    if not path.is_dir():
+        return
+    for directory, _, _ in os.walk(path, topdown=False):
+        Path(directory).rmdir()
+
+
+def _drop_packed(packed: Path, ref: str, *, scratch: Path) -> None:
     """Rewrite ``packed-refs`` without one ref, if it is there; its lock must be held."""
     name = ref.encode()
     try:
@@ -185,18 +216,17 @@ def _drop_packed(packed: Path, ref: str) -> None:
             kept.append(line)
     if len(kept) == len(lines):
         return
-    # Under git's own name for it, so that the lock stays held over the rename.
-    fresh = packed.with_name("packed-refs.new")
-    with fresh.open("wb") as stream:
+    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git.
+    with scratch.open("wb") as stream:
         stream.write(b"".join(kept))
         stream.flush()
         os.fsync(stream.fileno())
-    fresh.replace(packed)
+    scratch.replace(packed)
 
 
 def _drop_empty_parents(directory: Path, root: Path) -> None:
     """Remove directories that a deleted ref left empty, as git does."""
-    # Two levels always stay: refs/heads and refs/remotes/<remote> belong to git.
+    # The first level always stays: refs/heads and refs/remotes belong to git.
     while root in directory.parents and directory.parent != root:
         try:
             directory.rmdir()

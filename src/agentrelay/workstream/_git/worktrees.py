@@ -341,6 +341,9 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
             # Either the tree is gone ("git worktree prune" was quicker) or somebody swept
             # the empty grave away: look again.
             unlink_tree(grave)
+        except BaseException:
+            unlink_tree(grave)
+            raise
         else:
             return grave
     return None
@@ -396,8 +399,9 @@ def _make_writable(function: object, path: str, error: object) -> None:  # noqa:
         return
     parent = os.path.dirname(path)  # noqa: PTH120 - rmtree hands out strings
     for locked in (parent, path):
-        with contextlib.suppress(OSError):
-            if not os.path.islink(locked):  # noqa: PTH114 - same reason
+        # Never a file's own mode: it may be a hard link into somebody's package store.
+        if os.path.isdir(locked) and not os.path.islink(locked):  # noqa: PTH112, PTH114 - same
+            with contextlib.suppress(OSError):
                 os.chmod(locked, 0o700)  # noqa: PTH101 - same reason
     with contextlib.suppress(FileNotFoundError):
         if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - same
