@@ -105,7 +105,11 @@ class Narrator:
             self._console, names, doing=doing, width=max(map(len, names), default=0) + 2
         )
         if self._console.is_interactive:
-            with Live(get_renderable=chapter.picture, console=self._console, refresh_per_second=15):
+            with Live(
+                get_renderable=chapter.picture, console=self._console, refresh_per_second=15
+            ) as live:
+                # The first picture is not left to the clock: lanes are quick.
+                live.refresh()
                 yield chapter
         else:
             yield chapter
