@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agentrelay.workstream._git.lane import Lane
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.cli import program
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.testing import Fault, World, commit_files, read_tree, refs

@@ -20,9 +20,9 @@ from agentrelay.workstream import (
     WorkstreamSpec,
     WorkstreamStatus,
 )
-from agentrelay.workstream._git.lane import Lane
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._git.repository import open_repository
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing.repositories import (
     clone_repository,
     commit_files,

@@ -15,7 +15,7 @@ from agentrelay.workstream import (
     WorkstreamRuntime,
     WorkstreamSpec,
 )
-from agentrelay.workstream._git.lane import Lane
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing.repositories import (
     clone_repository,
     commit_files,

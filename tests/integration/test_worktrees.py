@@ -15,7 +15,6 @@ import pygit2
 import pytest
 from pygit2.enums import FileStatus, ObjectType
 
-from agentrelay.workstream._git.lane import Lane
 from agentrelay.workstream._git.refs import create_ref
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.worktrees import (
@@ -33,6 +32,7 @@ from agentrelay.workstream._git.worktrees import (
     unlink_tree,
     unlock_entry,
 )
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 from agentrelay.workstream.testing.repositories import (
     clone_repository,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrelay.workstream._git.lane import (
+from agentrelay.workstream._lane import (
     Lane,
     check_branch_name,
     check_name,

@@ -19,6 +19,7 @@ __all__ = [
     "LaneBusyError",
     "LaneConflictError",
     "LaneNameError",
+    "LeaseLostError",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
@@ -188,6 +189,10 @@ class PushRejectedError(RemoteError):
         super().__init__(message, url=url, hint=hint)
         self.ref = redact(ref)
         self.reason = redact(reason)
+
+
+class LeaseLostError(PushRejectedError):
+    """The remote's ref is not where it was seen: somebody else pushed in between."""
 
 
 class PullRequestError(WorkstreamError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._lane import SIGNALS_DIR, WORKTREES_DIR
 
 __all__ = ["exclude_lane_directories"]
 
-_LINES = ("/.worktrees/", "/.workflow/")
+_LINES: Final = (f"/{WORKTREES_DIR}/", f"/{SIGNALS_DIR}/")
 
 
 def exclude_lane_directories(repository: OpenRepository) -> None:

@@ -21,7 +21,26 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 
-__all__ = ["is_locked", "remote_failures", "repository_failures", "say"]
+__all__ = [
+    "UNSUPPORTED",
+    "is_existing",
+    "is_locked",
+    "is_not_fast_forward",
+    "is_transient",
+    "open_failure",
+    "remote_failures",
+    "repository_failures",
+    "say",
+]
+
+# What libgit2 1.9 cannot read, by the words of its own refusal, and what it opens and
+# then fails on.
+UNSUPPORTED: Final = {
+    "refstorage": "the reftable ref format",
+    "objectformat": "SHA-256 object names",
+    "partialclone": "partial clones",
+    "compatobjectformat": "a second object format",
+}
 
 # libgit2 1.9: src/libgit2/filebuf.c and refdb_fs.c. There is no error code for it.
 _LOCKED: Final = (
@@ -62,6 +81,62 @@ def is_locked(error: Exception) -> bool:
     return any(words in text for words in _LOCKED)
 
 
+def is_transient(error: Exception) -> bool:
+    """Return whether an exchange failed only because refs were changing just then.
+
+    A local ref was locked; or the remote is a path, and one of its refs vanished while
+    libgit2 was listing them one by one. Both are over in a moment, and an exchange may
+    be repeated.
+
+    Args:
+        error: What a fetch or push raised, after translation.
+    """
+    cause = error.__cause__
+    if not isinstance(cause, Exception):
+        return False
+    text = str(cause)
+    return is_locked(cause) or (text.startswith("reference 'refs/") and "not found" in text)
+
+
+def is_not_fast_forward(error: Exception) -> bool:
+    """Return whether libgit2 itself refused a push because the remote has other commits."""
+    text = str(error)
+    return "non-fastforwardable" in text or "not present locally" in text
+
+
+def is_existing(error: Exception) -> bool:
+    """Return whether something could not be created because it is there already."""
+    return isinstance(error, pygit2.AlreadyExistsError) or (
+        isinstance(error, ValueError) and "exists" in str(error)
+    )
+
+
+def open_failure(path: object, error: Exception) -> RepositoryError:
+    """Say why a repository cannot be opened, naming the format when it is that."""
+    words = say(error)
+    lowered = words.lower()
+    for key, name in UNSUPPORTED.items():
+        if key in lowered:
+            return RepositoryError(
+                f"'{path}' uses {name}, which libgit2 cannot open ({words})",
+                path=path,
+                hint="Use a clone in the default format (SHA-1 objects, 'files' refs).",
+            )
+    if "not found" in lowered:
+        return RepositoryError(
+            f"'{path}' is not a git repository ({words})",
+            path=path,
+            hint="Give the top of a working tree or a bare repository; parents are not searched.",
+        )
+    return RepositoryError(
+        f"cannot open the repository '{path}': {words}",
+        path=path,
+        hint=_local_hint(error)
+        or "Check the repository's and the user's git configuration for errors, and that "
+        "both can be read.",
+    )
+
+
 @contextmanager
 def repository_failures(operation: str, *, path: object, hint: str | None = None) -> Iterator[None]:
     """Translate failures of a local operation.
@@ -78,7 +153,7 @@ def repository_failures(operation: str, *, path: object, hint: str | None = None
         yield
     except WorkstreamError:
         raise
-    except (pygit2.GitError, OSError, KeyError, ValueError) as error:
+    except (pygit2.GitError, OSError) as error:
         message = f"cannot {operation} in '{path}': {say(error)}"
         raise RepositoryError(message, path=path, hint=hint or _local_hint(error)) from error
 
@@ -116,6 +191,7 @@ def remote_failures(
         CredentialsRejectedError: The remote refused the credential, or none was offered.
         RemoteUnavailableError: No usable answer.
         RemoteError: It answered, and the operation failed all the same.
+        RepositoryError: The failure was on this side of the wire.
     """
     try:
         yield

@@ -10,19 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Final
 
 import pygit2
 
-from agentrelay.workstream._git.failures import is_locked, repository_failures
+from agentrelay.workstream._git.failures import is_existing, is_locked, repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.repository import OpenRepository, read_ref
+from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
-
-_HEX_LENGTH: Final = 40
 
 
 def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message: str) -> bool:
@@ -47,10 +44,8 @@ def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message:
     def create() -> bool:
         try:
             repository.handle.create_reference(ref, commit_id, message=message)
-        except pygit2.AlreadyExistsError:
-            return False
-        except ValueError as error:
-            if "exists" in str(error):
+        except (pygit2.GitError, ValueError) as error:
+            if is_existing(error):
                 return False
             raise
         return True
@@ -211,7 +206,7 @@ def _drop_packed(packed: Path, ref: str, *, scratch: Path) -> None:
     dropping = False
     for line in lines:
         if not line.startswith(b"^"):
-            dropping = not line.startswith(b"#") and line[_HEX_LENGTH + 1 :].rstrip() == name
+            dropping = not line.startswith(b"#") and line[HEX_LENGTH + 1 :].rstrip() == name
         if not dropping:
             kept.append(line)
     if len(kept) == len(lines):

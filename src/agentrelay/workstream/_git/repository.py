@@ -12,22 +12,21 @@ from typing import Final
 import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
-from agentrelay.workstream._git.failures import say
+from agentrelay.workstream._git.failures import UNSUPPORTED, open_failure
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["OpenRepository", "common_dir_of", "open_repository", "read_ref", "refuse_links"]
+__all__ = [
+    "HEX_LENGTH",
+    "OpenRepository",
+    "common_dir_of",
+    "open_repository",
+    "read_ref",
+    "refuse_links",
+]
 
-# What libgit2 1.9 cannot read, by the words of its own refusal, and what it opens
-# and then fails on.
-_UNSUPPORTED: Final = {
-    "refstorage": "the reftable ref format",
-    "objectformat": "SHA-256 object names",
-    "partialclone": "partial clones",
-    "compatobjectformat": "a second object format",
-}
 # Length of a SHA-1 object name in hex; other formats are refused.
-_HEX_LENGTH: Final = 40
+HEX_LENGTH: Final = 40
 # Metadata sections take milliseconds; a minute means somebody hangs.
 _METADATA_WAIT_S: Final = 60.0
 
@@ -65,17 +64,30 @@ class OpenRepository:
         )
 
     def resolve(self, ref: str) -> str | None:
-        """Return the hex id of the commit a full ref name leads to, or ``None``."""
-        try:
+        """Return the hex id of the commit a full ref name leads to, or ``None``.
+
+        Raises:
+            RepositoryError: The ref is there and leads to no commit.
+        """
+        with contextlib.suppress(pygit2.GitError, KeyError, ValueError):
             reference = self.handle.references.get(ref)
             if reference is not None:
                 return str(reference.peel(pygit2.Commit).id)
-        except (pygit2.GitError, KeyError, ValueError):
-            pass
         # libgit2 misses a ref that "git pack-refs" moves from its own file to the common
         # one between its two looks; "it is not there" must be true.
         found = read_ref(self.common_dir, ref)
-        return found if found is not None and found in self.handle else None
+        if found is None:
+            return None
+        if found in self.handle and isinstance(self.handle[found], pygit2.Commit):
+            return found
+        message = f"the ref '{ref}' of '{self.path}' leads to {found}, which is no commit here"
+        raise RepositoryError(
+            message, path=self.path, hint="Fetch that commit, or look with 'git fsck'."
+        )
+
+    def is_head(self, ref: str) -> bool:
+        """Return whether the repository's own checkout is on a ref."""
+        return (self.common_dir / "HEAD").read_text().strip() == f"ref: {ref}"
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Return whether ``descendant`` has ``ancestor`` in its history, or is it.
@@ -122,8 +134,8 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
                 return text
         with contextlib.suppress(FileNotFoundError):
             for line in (common_dir / "packed-refs").read_bytes().splitlines():
-                if line[_HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
-                    return line[:_HEX_LENGTH].decode()
+                if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
+                    return line[:HEX_LENGTH].decode()
     return None
 
 
@@ -149,7 +161,7 @@ def open_repository(path: Path) -> OpenRepository:
     try:
         handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
     except (pygit2.GitError, OSError, KeyError, ValueError) as error:
-        raise _cannot_open(path, error) from error
+        raise open_failure(path, error) from error
     git_dir = Path(handle.path)
     if not handle.is_bare:
         top = Path(handle.workdir)
@@ -158,41 +170,9 @@ def open_repository(path: Path) -> OpenRepository:
             raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
     config = handle.config
     if "extensions.partialclone" in config:
-        message = f"'{path}' uses {_UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
+        message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
     return OpenRepository(handle, path, common_dir_of(git_dir))
-
-
-def _cannot_open(path: Path, error: Exception) -> RepositoryError:
-    """Say why a repository cannot be opened, naming the format when it is that."""
-    words = say(error)
-    lowered = words.lower()
-    for key, name in _UNSUPPORTED.items():
-        if key in lowered:
-            return RepositoryError(
-                f"'{path}' uses {name}, which libgit2 cannot open ({words})",
-                path=path,
-                hint="Use a clone in the default format (SHA-1 objects, 'files' refs).",
-            )
-    if "not owned by current user" in lowered:
-        return RepositoryError(
-            f"'{path}' is owned by another user ({words})",
-            path=path,
-            hint="Add the path to 'safe.directory' in this user's or the system's git "
-            "configuration, or change the owner.",
-        )
-    if "not found" in lowered:
-        return RepositoryError(
-            f"'{path}' is not a git repository ({words})",
-            path=path,
-            hint="Give the top of a working tree or a bare repository; parents are not searched.",
-        )
-    return RepositoryError(
-        f"cannot open the repository '{path}': {words}",
-        path=path,
-        hint="Check the repository's and the user's git configuration for errors, and that "
-        "both can be read.",
-    )
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "find_unsaved",
     "has_unsaved",
     "is_contained",
+    "is_merged",
     "new_stamp",
 ]
 
@@ -92,19 +93,37 @@ def is_contained(
             merge leaves no ancestry, but merging once more would change nothing.
         own_refs: Refs that are about to be deleted, and prove nothing.
     """
-    targets = [tip for tip in (repository.resolve(ref) for ref in target_refs) if tip is not None]
-    if any(repository.contains(commit_id, tip) for tip in targets):
-        return True
-    if any(_changes_nothing(repository, commit_id, tip) for tip in targets):
+    if is_merged(repository, commit_id, target_refs=target_refs):
         return True
     for reference in repository.handle.references.iterator():
         name = reference.name
         if name in own_refs or not name.startswith(("refs/heads/", "refs/remotes/", "refs/tags/")):
             continue
-        tip = repository.resolve(name)
-        if tip is not None and repository.contains(commit_id, tip):
+        try:
+            tip = str(reference.peel(pygit2.Commit).id)
+        except (pygit2.GitError, ValueError):
+            # A tag of something else, or a broken ref of somebody else's: it proves nothing.
+            continue
+        if repository.contains(commit_id, tip):
             return True
     return False
+
+
+def is_merged(repository: OpenRepository, commit_id: str, *, target_refs: tuple[str, ...]) -> bool:
+    """Return whether a commit's work is in one of the targets, by ancestry or by content.
+
+    A squash or rebase merge leaves no ancestry, but merging once more would change
+    nothing.
+
+    Args:
+        repository: Repository to look in.
+        commit_id: Hex id of the commit.
+        target_refs: Full names of the refs it may be merged into; missing ones are fine.
+    """
+    targets = [tip for tip in (repository.resolve(ref) for ref in target_refs) if tip is not None]
+    return any(repository.contains(commit_id, tip) for tip in targets) or any(
+        _changes_nothing(repository, commit_id, tip) for tip in targets
+    )
 
 
 def _changes_nothing(repository: OpenRepository, commit_id: str, target_id: str) -> bool:
@@ -229,11 +248,13 @@ class Rescuer:
         return str(handle.create_commit(None, now, now, message, tree, parents))
 
 
-def find_unsaved(handle: pygit2.Repository) -> WorktreeFindings:
+def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> WorktreeFindings:
     """Return what a worktree holds that no commit does.
 
     Args:
         handle: Repository opened at the worktree.
+        ignored_too: Whether ignored files are looked for; folders of dependencies make
+            that slow.
     """
     unstaged, untracked, ignored, conflicted = [], [], [], []
     staged = False
@@ -244,7 +265,7 @@ def find_unsaved(handle: pygit2.Repository) -> WorktreeFindings:
         | FileStatus.INDEX_RENAMED
         | FileStatus.INDEX_TYPECHANGE
     )
-    for path, flags in handle.status(untracked_files="all", ignored=True).items():
+    for path, flags in handle.status(untracked_files="all", ignored=ignored_too).items():
         staged = staged or bool(flags & (index_flags | FileStatus.CONFLICTED))
         if flags & FileStatus.CONFLICTED:
             conflicted.append(path)
@@ -261,7 +282,7 @@ def find_unsaved(handle: pygit2.Repository) -> WorktreeFindings:
 
 def has_unsaved(worktree_path: Path) -> bool:
     """Return whether a worktree holds changes or new files that no commit does."""
-    found = find_unsaved(pygit2.Repository(str(worktree_path)))
+    found = find_unsaved(pygit2.Repository(str(worktree_path)), ignored_too=False)
     return bool(found.staged or found.unstaged or found.untracked or found.conflicted)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ import pygit2
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
+from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = [
@@ -41,9 +41,6 @@ __all__ = [
     "read_entry",
     "relink_worktree",
     "remove_entry",
-    "set_aside",
-    "sweep_trash",
-    "unlink_tree",
     "unlock_entry",
 ]
 
@@ -51,7 +48,6 @@ __all__ = [
 INITIALIZING: Final = "initializing"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
-_HEX_LENGTH: Final = 40
 
 
 @dataclass(frozen=True)
@@ -162,7 +158,7 @@ def last_logged(repository: OpenRepository, entry: Entry) -> str | None:
         for line in reversed((entry.admin_dir / "logs" / "HEAD").read_bytes().splitlines()):
             fields = line.split(b" ", 2)
             commit_id = fields[1].decode("ascii", "replace") if len(fields) > 1 else ""
-            if len(commit_id) == _HEX_LENGTH and commit_id in repository.handle:
+            if len(commit_id) == HEX_LENGTH and commit_id in repository.handle:
                 return commit_id
     return None
 
@@ -208,7 +204,7 @@ def link_worktree(
         repository.own_dir.mkdir(exist_ok=True)
         for left in repository.own_dir.glob("new-*"):
             # Made under the lock that is held here, so its maker is gone.
-            _remove_tree(left)
+            remove_tree(left)
         aside = Path(tempfile.mkdtemp(prefix="new-", dir=repository.own_dir))
         try:
             aside.chmod(0o755)
@@ -315,99 +311,6 @@ def unlock_entry(entry: Entry) -> None:
     """Say that a worktree is complete."""
     with repository_failures("unlock the worktree", path=entry.admin_dir):
         (entry.admin_dir / "locked").unlink(missing_ok=True)
-
-
-def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
-    """Rename a directory tree out of sight; :func:`unlink_tree` does the slow rest.
-
-    Renaming takes no time however large the tree is, and nobody sees half of it. What a
-    crash leaves lies in ``trash_dir``.
-
-    Args:
-        path: Directory to remove; missing is fine.
-        trash_dir: Directory on the same file system.
-
-    Returns:
-        The directory that holds the tree now, or ``None`` when there was nothing.
-
-    Raises:
-        OSError: It cannot be renamed.
-    """
-    while os.path.lexists(path):
-        grave = _make_grave(trash_dir)
-        try:
-            path.rename(grave / path.name)
-        except FileNotFoundError:
-            # Either the tree is gone ("git worktree prune" was quicker) or somebody swept
-            # the empty grave away: look again.
-            unlink_tree(grave)
-        except BaseException:
-            unlink_tree(grave)
-            raise
-        else:
-            return grave
-    return None
-
-
-def _make_grave(trash_dir: Path) -> Path:
-    """Make a directory of its own; another thread may remove the empty trash meanwhile."""
-    while True:
-        with contextlib.suppress(FileNotFoundError, FileExistsError):
-            trash_dir.mkdir(parents=True, exist_ok=True)
-            return Path(tempfile.mkdtemp(prefix="gone-", dir=trash_dir))
-
-
-def unlink_tree(grave: Path | None) -> None:
-    """Unlink what :func:`set_aside` renamed, and the trash directory if it is empty then.
-
-    Raises:
-        OSError: Something cannot be unlinked.
-    """
-    if grave is None:
-        return
-    _remove_tree(grave)
-    with contextlib.suppress(OSError):
-        grave.parent.rmdir()
-
-
-def sweep_trash(trash_dir: Path) -> None:
-    """Unlink what crashed processes left in a trash directory.
-
-    What lies there was examined before it was renamed. Another thread may be unlinking
-    the same tree just now; each file goes once.
-
-    Raises:
-        OSError: Something cannot be unlinked.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        for name in sorted(os.listdir(trash_dir)):
-            unlink_tree(trash_dir / name)
-
-
-def _remove_tree(path: Path) -> None:
-    """Unlink a tree, read-only directories included."""
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=_make_writable)
-    else:
-        shutil.rmtree(path, onerror=_make_writable)
-
-
-def _make_writable(function: object, path: str, error: object) -> None:  # noqa: ARG001 - rmtree's signature
-    """Unlink what a read-only directory protects: agents' tool caches are full of them."""
-    reason = error[1] if isinstance(error, tuple) else error
-    if isinstance(reason, FileNotFoundError):
-        return
-    parent = os.path.dirname(path)  # noqa: PTH120 - rmtree hands out strings
-    for locked in (parent, path):
-        # Never a file's own mode: it may be a hard link into somebody's package store.
-        if os.path.isdir(locked) and not os.path.islink(locked):  # noqa: PTH112, PTH114 - same
-            with contextlib.suppress(OSError):
-                os.chmod(locked, 0o700)  # noqa: PTH101 - same reason
-    with contextlib.suppress(FileNotFoundError):
-        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114 - same
-            shutil.rmtree(path)
-        else:
-            os.unlink(path)  # noqa: PTH108 - same reason
 
 
 def remove_entry(repository: OpenRepository, entry: Entry) -> None:

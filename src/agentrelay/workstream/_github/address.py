@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, urlsplit
 
 from agentrelay.workstream._redact import redact
-from agentrelay.workstream.credentials import canonical_host, is_loopback, is_other_forge
+from agentrelay.workstream.credentials import canonical_host, is_hosted, is_loopback, is_other_forge
 from agentrelay.workstream.errors import RepositoryError
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ class GitHubAddress:
         netloc = _netloc(parts.hostname or "", parts.port, parts.scheme)
         if canonical_host(netloc) != self.host:
             raise RepositoryError(f"the API at {netloc} is not that of {self.host}")
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether GitHub itself runs the site."""
+        return is_hosted(self.host)
 
     @property
     def full_name(self) -> str:
@@ -265,7 +270,7 @@ def _host_of_remote(remote: _Remote) -> tuple[str, str]:
     port = remote.port if remote.scheme == scheme else None
     host = canonical_host(_netloc(remote.host, port, scheme))
     bare = canonical_host(remote.host)
-    return (bare if _is_hosted(bare) else host), scheme
+    return (bare if is_hosted(bare) else host), scheme
 
 
 def _netloc(host: str, port: int | None, scheme: str) -> str:
@@ -274,14 +279,9 @@ def _netloc(host: str, port: int | None, scheme: str) -> str:
     return name if port in {None, _DEFAULT_PORT[scheme]} else f"{name}:{port}"
 
 
-def _is_hosted(host: str) -> bool:
-    """Tell whether GitHub itself runs the site, so that no port can be its own."""
-    return host == "github.com" or host.endswith(".ghe.com")
-
-
 def _default_api(host: str, scheme: str) -> str:
     """Return the API's base for a site."""
-    return f"https://api.{host}" if _is_hosted(host) else f"{scheme}://{host}/api/v3"
+    return f"https://api.{host}" if is_hosted(host) else f"{scheme}://{host}/api/v3"
 
 
 def _serves(host: str, environ: Mapping[str, str]) -> bool:

@@ -64,7 +64,7 @@ class _Place:
             WorkstreamError: It was never prepared here, or its name is refused.
             LaneConflictError: What is there is another graph's lane.
         """
-        from agentrelay.workstream._git.lane import Lane
+        from agentrelay.workstream._lane import Lane
 
         lane = Lane.of(self.repo, self.graph, workstream_id, run_dir=self.run_dir)
         if not lane.signal_dir.is_dir():

@@ -105,7 +105,7 @@ class Story:
 
     def __init__(self, world: World, narrator: Narrator) -> None:
         """Set the scene: a checkout, something in a lane's way, and a remote with a rule."""
-        from agentrelay.workstream._git.lane import Lane
+        from agentrelay.workstream._lane import Lane
         from agentrelay.workstream.testing import Fault
 
         self._world = world

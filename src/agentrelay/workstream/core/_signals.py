@@ -25,6 +25,7 @@ __all__ = [
     "read_record",
     "read_signal",
     "remove_signal",
+    "retire_signal",
     "write_record",
     "write_signal",
 ]
@@ -125,6 +126,18 @@ def remove_signal(signal_dir: Path, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         (signal_dir / name).unlink()
         _sync_directory(signal_dir)
+
+
+def retire_signal(signal_dir: Path, name: str, *, event: str) -> None:
+    """Move a signal into the lane's history, if it is set.
+
+    Raises:
+        OSError: The history cannot be written, or the signal not be removed.
+    """
+    text = read_signal(signal_dir, name)
+    if text is not None:
+        append_history(signal_dir, event, text)
+        remove_signal(signal_dir, name)
 
 
 def write_record(signal_dir: Path, record: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ process that sees the signal directory sees the same status.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -152,6 +151,7 @@ class WorkstreamRuntime:
 
         Raises:
             WorkstreamError: The lane has no signal directory.
+            OSError: The signal cannot be written.
         """
         self._mark(WorkstreamStatus.PENDING)
 
@@ -160,6 +160,7 @@ class WorkstreamRuntime:
 
         Raises:
             WorkstreamError: The lane has no signal directory.
+            OSError: The signal cannot be written.
         """
         self._mark(WorkstreamStatus.ACTIVE)
 
@@ -168,6 +169,7 @@ class WorkstreamRuntime:
 
         Raises:
             WorkstreamError: The lane has no signal directory.
+            OSError: The signal cannot be written.
         """
         self._mark(WorkstreamStatus.MERGE_READY)
 
@@ -179,6 +181,7 @@ class WorkstreamRuntime:
 
         Raises:
             WorkstreamError: The lane has no signal directory, or ``pr_url`` is not one word.
+            OSError: The signal cannot be written.
         """
         url = redact(pr_url).strip()
         if not url or len(url.split()) > 1:
@@ -192,6 +195,7 @@ class WorkstreamRuntime:
 
         Raises:
             WorkstreamError: The lane has no signal directory.
+            OSError: The signal cannot be written.
         """
         self._mark(WorkstreamStatus.MERGED)
 
@@ -218,14 +222,23 @@ class WorkstreamRuntime:
         Raises:
             OSError: The signal cannot be removed.
         """
-        signal_dir = self.state.signal_dir
-        if signal_dir is not None:
-            name = WorkstreamStatus.FAILED.value
-            text = _signals.read_signal(signal_dir, name)
-            if text is not None:
-                _signals.append_history(signal_dir, name, text)
-                _signals.remove_signal(signal_dir, name)
+        self._retire(WorkstreamStatus.FAILED)
         self.state.error = None
+
+    def reopen(self) -> None:
+        """Leave MERGED behind: the lane holds new work that is merged nowhere yet.
+
+        Harmless when the lane is not MERGED.
+
+        Raises:
+            OSError: The signal cannot be removed.
+        """
+        self._retire(WorkstreamStatus.MERGED)
+
+    def _retire(self, status: WorkstreamStatus) -> None:
+        """Move a signal into the lane's history."""
+        if self.state.signal_dir is not None:
+            _signals.retire_signal(self.state.signal_dir, status.value, event=status.value)
 
     @classmethod
     def load(cls, signal_dir: Path) -> WorkstreamRuntime:
@@ -250,8 +263,9 @@ class WorkstreamRuntime:
         spec = WorkstreamSpec(
             id=_text(record, "workstream_id") or signal_dir.name,
             parent_workstream_id=_text(record, "parent_workstream_id"),
-            base_branch=_text(record, "base_branch") or "main",
-            merge_target_branch=_text(record, "merge_target_branch") or "main",
+            base_branch=_text(record, "base_branch") or WorkstreamSpec.base_branch,
+            merge_target_branch=_text(record, "merge_target_branch")
+            or WorkstreamSpec.merge_target_branch,
         )
         worktree = _text(record, "worktree_path")
         return cls(
@@ -293,8 +307,7 @@ def _text(record: dict[str, Any], key: str) -> str | None:
 
 
 def record_concern(runtime: WorkstreamRuntime, text: str) -> None:
-    """Add a concern once; a repeated step does not repeat itself."""
+    """Add a concern unless it is there: a repeated step does not repeat itself."""
     clean = redact(text)
-    with contextlib.suppress(ValueError):
-        runtime.artifacts.concerns.remove(clean)
-    runtime.artifacts.concerns.append(clean)
+    if clean not in runtime.artifacts.concerns:
+        runtime.artifacts.concerns.append(clean)

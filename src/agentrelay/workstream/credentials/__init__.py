@@ -13,7 +13,7 @@ from agentrelay.workstream.credentials._chain import (
     find_credential,
 )
 from agentrelay.workstream.credentials._network import ca_bundle, is_loopback, proxy_for
-from agentrelay.workstream.credentials._owners import canonical_host, is_other_forge
+from agentrelay.workstream.credentials._owners import canonical_host, is_hosted, is_other_forge
 from agentrelay.workstream.credentials._secret import Secret, TokenSource, seal_token
 from agentrelay.workstream.credentials._ssh import SshKey, find_ssh_keys, has_ssh_agent
 
@@ -28,6 +28,7 @@ __all__ = [
     "find_credential",
     "find_ssh_keys",
     "has_ssh_agent",
+    "is_hosted",
     "is_loopback",
     "is_other_forge",
     "proxy_for",

@@ -59,7 +59,7 @@ def is_other_forge(host: str) -> bool:
     return any(name == forge or name.endswith("." + forge) for forge in _OTHER_FORGES)
 
 
-def _is_dotcom(host: str) -> bool:
+def is_hosted(host: str) -> bool:
     """Tell whether github.com's own tokens are for ``host``."""
     return host == "github.com" or host.endswith(".ghe.com")
 
@@ -79,7 +79,7 @@ def token_variables(host: str, environ: Mapping[str, str]) -> tuple[tuple[str, .
         ``gh help environment``. GitHub Actions' default variables: the runner's
         ``GITHUB_TOKEN`` is minted by the server that ``GITHUB_SERVER_URL`` names.
     """
-    if _is_dotcom(host):
+    if is_hosted(host):
         names = ["GH_TOKEN", "GITHUB_TOKEN"]
         why = ""
     elif is_other_forge(host):

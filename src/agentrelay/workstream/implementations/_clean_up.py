@@ -13,33 +13,42 @@ from pathlib import Path
 
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.lane import Lane
 from agentrelay.workstream._git.refs import delete_ref, release_dead_lock
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
-from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
-from agentrelay.workstream._git.rescue import Rescuer, describe, is_contained, new_stamp
+from agentrelay.workstream._git.repository import (
+    OpenRepository,
+    open_repository,
+    read_ref,
+    refuse_links,
+)
+from agentrelay.workstream._git.rescue import (
+    Rescuer,
+    describe,
+    is_contained,
+    is_merged,
+    new_stamp,
+)
+from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
-    entries,
     entry_at,
     last_logged,
     read_entry,
     remove_entry,
-    set_aside,
-    sweep_trash,
-    unlink_tree,
 )
-from agentrelay.workstream.core import _signals
-from agentrelay.workstream.core.runtime import (
-    WorkstreamRuntime,
-    WorkstreamStatus,
-    record_concern,
-)
-from agentrelay.workstream.credentials import TokenSource
+from agentrelay.workstream._github.pulls import find_pulls
+from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
-from agentrelay.workstream.implementations._provision import RELEASED, lane_lock
+from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._lane_record import (
+    LaneRecord,
+    lane_lock,
+    read_lane_record,
+)
+from agentrelay.workstream.implementations._refusals import moved, other_checkout
 
-__all__ = ["clean_up"]
+__all__ = ["clean_up", "lane_of"]
 
 
 @dataclass
@@ -49,8 +58,10 @@ class _CleanUp:
     lane: Lane
     runtime: WorkstreamRuntime
     repository: OpenRepository
-    remote: RemoteEnd | None
+    record: LaneRecord
     rescuer: Rescuer
+    remote: RemoteEnd | None = None
+    stood: bool = False
     branches_stay: str | None = None
     remote_tip: str | None = None
     remote_seen: bool = False
@@ -105,55 +116,50 @@ class _CleanUp:
 
 
 def clean_up(
+    lane: Lane,
     runtime: WorkstreamRuntime,
     *,
-    repo_path: Path,
-    remote: str,
-    run_dir: Path | None,
-    token: TokenSource,
-    ssh_key: Path | None,
-    api_url: str | None,
-    full_name: str | None,
+    access: RemoteAccess,
+    api: ApiAccess,
     lane_timeout_s: float,
-    network_timeout_s: float,
 ) -> None:
     """Tear one lane down; see ``GitWorkstreamTeardown.teardown_workstream``.
 
     Raises:
         WorkstreamError: As documented there.
     """
-    lane = _lane_of(runtime, repo_path, run_dir)
-    if lane is None:
-        return
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         rescuer = Rescuer(repository, prefix=lane.rescue_prefix, stamp=new_stamp())
-        run = _CleanUp(lane, runtime, repository, None, rescuer)
-        access = RemoteAccess(
-            remote=remote, token=token, ssh_key=ssh_key, deadline_s=network_timeout_s
+        run = _CleanUp(lane, runtime, repository, read_lane_record(lane), rescuer)
+        run.stood = (
+            repository.resolve(lane.branch_ref) is not None
+            or entry_at(repository, lane.worktree_path) is not None
         )
         run.step("reach the remote", lambda: _look_at_remote(run, access))
-        run.branches_stay = _why_branches_stay(
-            run, token=token, api_url=api_url, full_name=full_name
-        )
+        run.branches_stay = _why_branches_stay(run, api)
         run.step("remove the worktree", lambda: _remove_worktree(run))
         run.step("delete the local branch", lambda: _delete_local_branch(run))
-        if run.remote is not None and run.remote_seen:
-            run.step("delete the remote branch", lambda: _delete_remote_branch(run))
+        run.step("delete the remote branch", lambda: _delete_remote_branch(run))
         if run.branches_stay is not None:
             record_concern(runtime, f"the branches of lane '{lane}' were kept: {run.branches_stay}")
         elif not run.failures:
             run.step("note the lane's end", lambda: _release(run))
         for kept in run.rescuer.kept:
-            record_concern(
-                runtime,
-                f"{describe(kept)}; get it back with a branch at that ref",
-            )
+            record_concern(runtime, f"{describe(kept)}; get it back with a branch at that ref")
 
 
-def _lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
-    """Return the lane a runtime speaks of, checked against its spec, never trusted."""
+def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
+    """Return the lane a runtime speaks of, checked against its spec, never trusted.
+
+    Returns:
+        The lane, or ``None`` for a runtime that was never prepared.
+
+    Raises:
+        LaneConflictError: The state names something that is not this workstream's.
+        LaneNameError: A name breaks a rule.
+    """
     state = runtime.state
     if state.branch_name is not None:
         return Lane.from_branch(repo_path, state.branch_name, runtime.spec.id, run_dir=run_dir)
@@ -178,30 +184,30 @@ def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
     run.remote_seen = True
 
 
-def _why_branches_stay(
-    run: _CleanUp, *, token: TokenSource, api_url: str | None, full_name: str | None
-) -> str | None:
+def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
     """Return why both branches stay, or ``None`` when they may go.
 
-    Deleting a branch closes its pull request. A pull request the orchestrator did not
-    call merged is asked for; no answer counts as open.
+    Deleting a branch closes its pull request. So GitHub is asked, unless all of the
+    lane's work is in the target already. Where a pull request is remembered, or the
+    remote surely is a GitHub, no answer counts as an open one.
     """
-    url = run.runtime.artifacts.merge_pr_url
-    if url is None or run.runtime.status is WorkstreamStatus.MERGED:
+    tips = [tip for tip in (run.repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
+    if all(is_merged(run.repository, tip, target_refs=run.target_refs) for tip in tips):
         return None
-    from agentrelay.workstream.implementations._pull_state import pull_state
-
+    remembered = run.runtime.artifacts.merge_pr_url
     try:
-        state = pull_state(
-            url,
-            remote_url="" if run.remote is None else run.remote.url,
-            token=token,
-            api_url=api_url,
-            full_name=full_name,
-        )
+        address = api.address("" if run.remote is None else run.remote.url)
     except WorkstreamError as error:
-        return f"whether {url} is still open could not be asked ({error})"
-    return f"{url} is open" if state == "open" else None
+        return None if remembered is None else f"{remembered} could not be asked for ({error})"
+    try:
+        with api.client(address) as client:
+            pulls = find_pulls(client, head_branch=run.lane.branch, state="open")
+    except WorkstreamError as error:
+        if remembered is None and not (address.is_hosted or address.api_is_given):
+            # Some other git server: nothing says that it has pull requests at all.
+            return None
+        return f"whether a pull request is open could not be asked ({error})"
+    return f"{pulls[0].url} is open" if pulls else None
 
 
 def _remove_worktree(run: _CleanUp) -> None:
@@ -236,9 +242,9 @@ def _remove_worktree(run: _CleanUp) -> None:
 def _discard(run: _CleanUp, entry: Entry) -> None:
     """Rename the tree aside, drop the entry, then unlink the tree outside the lock."""
     with run.repository.metadata_section():
-        grave = set_aside(run.lane.worktree_path, trash_dir=run.lane.trash_dir)
+        aside = set_aside(run.lane.worktree_path, trash_dir=run.lane.trash_dir)
         remove_entry(run.repository, entry)
-    unlink_tree(grave)
+    unlink_tree(aside)
     _tidy(run)
 
 
@@ -263,10 +269,7 @@ def _remove_stale_entry(run: _CleanUp) -> None:
     with repository.metadata_section():
         entry = read_entry(repository.worktrees_admin_dir / lane.admin_name)
         if entry is not None and entry.is_live:
-            message = f"the lane's worktree was moved to '{entry.worktree_path}'"
-            raise LaneConflictError(
-                message, obstacle=entry.worktree_path, hint="Move it back, or remove it there."
-            )
+            raise moved(lane, entry)
         if entry is not None:
             remove_entry(repository, entry)
 
@@ -276,48 +279,44 @@ def _delete_local_branch(run: _CleanUp) -> None:
     lane, repository = run.lane, run.repository
     if run.branches_stay is not None:
         return
-    tip = repository.resolve(lane.branch_ref)
-    if tip is None:
-        release_dead_lock(repository, lane.branch_ref)
-        with repository.metadata_section():
-            drop_upstream(repository, lane.branch)
-        return
     with repository.metadata_section():
-        for entry in entries(repository):
-            if entry.head_ref == lane.branch_ref:
-                message = f"'{lane.branch}' is checked out at '{entry.worktree_path}'"
-                raise LaneConflictError(
-                    message, obstacle=entry.worktree_path, hint="Switch that worktree first."
-                )
-        if (repository.common_dir / "HEAD").read_text().strip() == f"ref: {lane.branch_ref}":
-            message = f"'{lane.branch}' is checked out at '{repository.common_dir.parent}'"
-            raise LaneConflictError(
-                message, obstacle=repository.common_dir.parent, hint="Switch that checkout first."
-            )
-        # Under the lock: two lanes must not each count on the other's branch.
-        run.prove_or_keep("commits", tip, what="commits of the lane that are merged nowhere")
-        delete_ref(repository, lane.branch_ref, expected=tip)
+        tip = repository.resolve(lane.branch_ref)
+        if tip is None:
+            release_dead_lock(repository, lane.branch_ref)
+        else:
+            refusal = other_checkout(lane, repository, besides=None)
+            if refusal is not None:
+                raise refusal
+            # Under the lock: two lanes must not each count on the other's branch.
+            run.prove_or_keep("commits", tip, what="commits of the lane that are merged nowhere")
+            delete_ref(repository, lane.branch_ref, expected=tip)
         drop_upstream(repository, lane.branch)
 
 
 def _delete_remote_branch(run: _CleanUp) -> None:
     """Delete the remote's branch at the commit that was fetched, once its work is safe."""
-    assert run.remote is not None
-    if run.branches_stay is not None:
+    lane, repository, tip = run.lane, run.repository, run.remote_tip
+    if run.remote is None or not run.remote_seen or run.branches_stay is not None:
         return
-    if run.repository.resolve(run.lane.branch_ref) is not None:
+    if read_ref(repository.common_dir, lane.branch_ref) is not None:
         # The local branch could not go, for a reason that is on record: the lane stands.
         return
-    if run.remote_tip is None:
-        release_dead_lock(run.repository, run.remote.tracking_ref(run.lane.branch))
+    if tip is None:
+        release_dead_lock(repository, run.remote.tracking_ref(lane.branch))
         return
-    with run.repository.metadata_section():
-        run.prove_or_keep("remote", run.remote_tip, what="commits pushed to the remote branch")
-    run.remote.delete(run.lane.branch, expected=run.remote_tip)
+    if not (run.record.owns(tip) or (run.record.claim is None and run.stood)):
+        message = f"nothing here says that the branch '{lane.branch}' at '{run.remote.url}' is ours"
+        raise LaneConflictError(
+            message,
+            obstacle=lane.branch_ref,
+            hint="Another clone holds this lane, or left it behind: tear it down there.",
+        )
+    with repository.metadata_section():
+        run.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
+    run.remote.delete(lane.branch, expected=tip)
 
 
 def _release(run: _CleanUp) -> None:
     """Write down that nothing of the lane stands any more."""
-    record = _signals.read_record(run.lane.signal_dir)
-    if record is not None:
-        _signals.write_record(run.lane.signal_dir, {**record, "claim": RELEASED})
+    if run.record.claim is not None:
+        run.record.write(run.lane, claim="released")

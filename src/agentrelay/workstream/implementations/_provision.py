@@ -10,22 +10,18 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
 
 from agentrelay.workstream._git.config import set_upstream
 from agentrelay.workstream._git.exclude import exclude_lane_directories
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.lane import Lane, same_on_some_file_system
-from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._git.refs import create_ref, delete_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
+from agentrelay.workstream._git.trash import set_aside, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     check_out,
-    entries,
     entry_at,
     git_file_target,
     last_logged,
@@ -33,34 +29,32 @@ from agentrelay.workstream._git.worktrees import (
     read_entry,
     relink_worktree,
     remove_entry,
-    set_aside,
-    unlink_tree,
     unlock_entry,
 )
+from agentrelay.workstream._lane import Lane, same_on_some_file_system
 from agentrelay.workstream.core import _signals
-from agentrelay.workstream.core.runtime import (
-    WorkstreamRuntime,
-    WorkstreamStatus,
-    record_concern,
-)
-from agentrelay.workstream.credentials import TokenSource
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import (
     LaneConflictError,
     LaneNameError,
-    PushRejectedError,
+    LeaseLostError,
     RepositoryError,
     WorkstreamError,
 )
+from agentrelay.workstream.implementations._lane_record import (
+    LaneRecord,
+    lane_lock,
+    read_lane_record,
+    retire_signals,
+)
+from agentrelay.workstream.implementations._refusals import (
+    diverged,
+    moved,
+    off_branch,
+    other_checkout,
+)
 
-__all__ = ["lane_lock", "provision"]
-
-_FORMAT: Final = 1
-# What the lane's record says of the remote branch.
-WANTED: Final = "wanted"  # a push was about to be tried: the branch may be ours
-PUSHED: Final = "pushed"  # it is ours
-LOST: Final = "lost"  # somebody else created it first
-RELEASED: Final = "released"  # the lane was torn down
-_OURS: Final = (WANTED, PUSHED)
+__all__ = ["provision"]
 
 
 @dataclass
@@ -73,8 +67,7 @@ class _Provision:
         repository: Open handle.
         remote: Where the lane is pushed.
         record: The lane's record as it is on disk.
-        claim: What an earlier run recorded of the remote branch, ``None`` when nothing
-            says that the lane is ours.
+        is_known: Whether an earlier run recorded that the lane is ours.
         created_branch_at: Commit this run created the branch at, if it did.
         created_entry: Entry this run made, if it did.
     """
@@ -83,30 +76,14 @@ class _Provision:
     runtime: WorkstreamRuntime
     repository: OpenRepository
     remote: RemoteEnd
-    record: dict[str, Any]
-    claim: str | None
+    record: LaneRecord
+    is_known: bool
     created_branch_at: str | None = None
     created_entry: Entry | None = None
 
 
-def lane_lock(repository: OpenRepository, lane: Lane, *, timeout_s: float) -> Any:
-    """Hold one lane against every other thread and process; other lanes are free."""
-    return hold(
-        repository.own_dir / "lanes" / f"{lane.admin_name}.lock",
-        what=f"lane '{lane}'",
-        timeout_s=timeout_s,
-    )
-
-
 def provision(
-    lane: Lane,
-    runtime: WorkstreamRuntime,
-    *,
-    remote: str,
-    token: TokenSource,
-    ssh_key: Path | None,
-    lane_timeout_s: float,
-    network_timeout_s: float,
+    lane: Lane, runtime: WorkstreamRuntime, *, access: RemoteAccess, lane_timeout_s: float
 ) -> None:
     """Prepare one lane; see ``GitWorkstreamPreparer.prepare_workstream``.
 
@@ -121,23 +98,10 @@ def provision(
         # A run directory elsewhere is the caller's choice; what is below it is not.
         refuse_links(lane.signal_dir, below=lane.signal_dir.parent.parent)
     _check_obstacles(repository, lane)
-    access = RemoteAccess(remote=remote, token=token, ssh_key=ssh_key, deadline_s=network_timeout_s)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
-        record = _signals.read_record(lane.signal_dir) or {}
-        ours = record.get("branch_name") == lane.branch
-        if record and not ours and record.get("claim") != RELEASED:
-            message = (
-                f"'{lane.signal_dir}' holds the signals of another lane, "
-                f"'{record.get('branch_name')}'"
-            )
-            raise LaneConflictError(
-                message,
-                obstacle=lane.signal_dir,
-                hint="Give each graph a run_dir of its own, or tear that lane down.",
-            )
-        claim = record.get("claim") if ours and record.get("claim") in _OURS else None
-        run = _Provision(lane, runtime, repository, end, record, claim)
+        record = read_lane_record(lane)
+        run = _Provision(lane, runtime, repository, end, record, record.is_ours)
         try:
             with repository_failures(f"prepare lane '{lane}'", path=repository.path):
                 _run(run)
@@ -154,21 +118,18 @@ def _run(run: _Provision) -> None:
     remote_tip = there[lane.branch]
     tip = repository.resolve(lane.branch_ref)
     entry = entry_at(repository, lane.worktree_path)
-    if tip is None and entry is None and remote_tip is not None and run.claim is None:
-        _refuse_foreign_remote_branch(run, remote_tip)
+    if remote_tip is not None:
+        _refuse_foreign_remote_branch(run, remote_tip, stands=bool(tip or entry))
     base = _base_commit(run, there[spec.base_branch])
 
     with repository.metadata_section():
-        _refuse_twins(lane)
+        _refuse_case_collisions(lane)
         if tip is None and entry is None and remote_tip is None:
             # Nothing stands: whatever the signals say is of an earlier run.
-            _retire_signals(runtime, lane)
-        _write_record(run, base, claim=run.claim or WANTED)
-        runtime.state.signal_dir = lane.signal_dir
-        runtime.state.worktree_path = lane.worktree_path
-        runtime.state.branch_name = lane.branch
-        runtime.state.base_commit = run.record["base_commit"]
-        _ensure_branch(run, tip, entry, start=_start(run, tip, entry, remote_tip, base))
+            retire_signals(runtime, lane)
+        start = _start(run, tip, entry, remote_tip, base)
+        _record_names(run, base, start, remote_tip)
+        _ensure_branch(run, tip, entry, start=start)
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
     if entry.is_half_made:
@@ -178,7 +139,7 @@ def _run(run: _Provision) -> None:
     _push(run, remote_tip)
     with repository.metadata_section():
         set_upstream(repository, lane.branch, remote=run.remote.access.remote)
-    _write_record(run, base, claim=PUSHED)
+    run.record = run.record.write(lane, claim="pushed")
     runtime.clear_failure()
     runtime.mark_pending()
 
@@ -190,28 +151,22 @@ def _check_obstacles(repository: OpenRepository, lane: Lane) -> None:
         return
     entry = entry_at(repository, path)
     if entry is not None:
-        if entry.head_ref != lane.branch_ref:
-            on = entry.head_ref or "a detached HEAD"
-            doing = f" ({entry.operation} in progress)" if entry.operation else ""
-            message = f"the worktree '{path}' is on {on}{doing}, not on '{lane.branch}'"
-            raise LaneConflictError(
-                message,
-                obstacle=path,
-                hint=f"Switch it back to '{lane.branch}', or tear the lane down.",
-            )
+        refusal = off_branch(lane, entry)
+        if refusal is not None:
+            raise refusal
         return
     if not path.is_dir():
         message = f"'{path}' is not a directory"
         raise LaneConflictError(message, obstacle=path, hint="Move or remove it.")
     others = sorted(name for name in os.listdir(path) if name != ".git")
     target = git_file_target(path)
-    moved = (
+    repository_moved = (
         target is not None
         and target.name == lane.admin_name
         and not target.exists()
         and read_entry(repository.worktrees_admin_dir / lane.admin_name) is not None
     )
-    if others and not moved:
+    if others and not repository_moved:
         message = (
             f"'{path}' exists and is not a worktree of '{repository.path}' "
             f"(it holds {', '.join(repr(name) for name in others[:3])})"
@@ -221,11 +176,15 @@ def _check_obstacles(repository: OpenRepository, lane: Lane) -> None:
         )
 
 
-def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str) -> None:
+def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str, *, stands: bool) -> None:
     """One lane has one winner across machines: who created the remote branch."""
+    if run.record.owns(remote_tip) or (stands and run.record.claim is None):
+        return
+    if run.record.claim == "wanted":
+        run.record = run.record.write(run.lane, claim="lost")
     message = (
         f"the remote '{run.remote.url}' already has the branch '{run.lane.branch}' (at "
-        f"{remote_tip[:12]}), and this repository has no such lane"
+        f"{remote_tip[:12]}), and nothing here says that this repository pushed it"
     )
     raise LaneConflictError(
         message,
@@ -264,7 +223,7 @@ def _base_commit(run: _Provision, remote_base: str | None) -> str:
     return remote_base
 
 
-def _refuse_twins(lane: Lane) -> None:
+def _refuse_case_collisions(lane: Lane) -> None:
     """Refuse a lane whose name differs from another's only by case."""
     for directory, name, kind in (
         (lane.worktrees_dir.parent, lane.graph, "graph name"),
@@ -276,7 +235,7 @@ def _refuse_twins(lane: Lane) -> None:
                 if not same_on_some_file_system(name, other):
                     continue
                 record = _signals.read_record(directory / other)
-                if record is not None and record.get("claim") == RELEASED:
+                if record is not None and record.get("claim") == "released":
                     continue
                 rule = "names must differ by more than case"
                 message = (
@@ -288,47 +247,27 @@ def _refuse_twins(lane: Lane) -> None:
                 )
 
 
-def _retire_signals(runtime: WorkstreamRuntime, lane: Lane) -> None:
-    """Move the signals of an earlier run into the lane's history."""
-    for status in WorkstreamStatus:
-        text = _signals.read_signal(lane.signal_dir, status.value)
-        if text is not None:
-            _signals.append_history(lane.signal_dir, f"earlier {status.value}", text)
-            _signals.remove_signal(lane.signal_dir, status.value)
-    runtime.artifacts.merge_pr_url = None
-
-
-def _write_record(run: _Provision, base: str, *, claim: str) -> None:
-    """Write down what the lane is, so that any process can carry on."""
-    spec, lane = run.runtime.spec, run.lane
-    kept_base = run.record.get("base_commit") if run.claim else None
-    record = {
-        "format": _FORMAT,
-        "graph": lane.graph,
-        "workstream_id": spec.id,
-        "parent_workstream_id": spec.parent_workstream_id,
-        "base_branch": spec.base_branch,
-        "merge_target_branch": spec.merge_target_branch,
-        "branch_name": lane.branch,
-        "worktree_path": str(lane.worktree_path),
-        "base_commit": kept_base if isinstance(kept_base, str) else base,
-        "remote": run.remote.access.remote,
-        "claim": claim,
-    }
-    if record != run.record:
-        _write(lane.signal_dir, record)
-        run.record = record
-
-
-def _write(signal_dir: Path, record: dict[str, Any]) -> None:
-    """Write the record, translating what a disk can do to it."""
-    try:
-        _signals.write_record(signal_dir, record)
-    except OSError as error:
-        message = f"cannot write the lane's signals in '{signal_dir}': {error.strerror or error}"
-        raise RepositoryError(
-            message, path=signal_dir, hint="Is the directory writable, and the disk not full?"
-        ) from error
+def _record_names(run: _Provision, base: str, start: str, remote_tip: str | None) -> None:
+    """Write down what the lane is before anything of it is made."""
+    spec, lane, state = run.runtime.spec, run.lane, run.runtime.state
+    run.record = run.record.write(
+        lane,
+        graph=lane.graph,
+        workstream_id=spec.id,
+        parent_workstream_id=spec.parent_workstream_id,
+        base_branch=spec.base_branch,
+        merge_target_branch=spec.merge_target_branch,
+        branch_name=lane.branch,
+        worktree_path=str(lane.worktree_path),
+        base_commit=run.record.base_commit if run.is_known and run.record.base_commit else base,
+        remote=run.remote.access.remote,
+        claim="pushed" if run.record.claim == "pushed" and remote_tip is not None else "wanted",
+        attempt=start,
+    )
+    state.signal_dir = lane.signal_dir
+    state.worktree_path = lane.worktree_path
+    state.branch_name = lane.branch
+    state.base_commit = run.record.base_commit
 
 
 def _start(
@@ -344,7 +283,7 @@ def _start(
             return last
     if remote_tip is not None:
         return remote_tip
-    return str(run.record.get("base_commit", base)) if entry is not None else base
+    return run.record.base_commit or base if entry is not None else base
 
 
 def _ensure_branch(run: _Provision, tip: str | None, entry: Entry | None, *, start: str) -> None:
@@ -355,7 +294,7 @@ def _ensure_branch(run: _Provision, tip: str | None, entry: Entry | None, *, sta
             run.created_branch_at = start
             return
         tip = repository.resolve(lane.branch_ref)
-    if entry is not None or run.claim is not None or tip == start == run.record["base_commit"]:
+    if entry is not None or run.is_known or tip == start == run.record.base_commit:
         return
     message = (
         f"the branch '{lane.branch}' exists (at {str(tip)[:12]}) and nothing here says "
@@ -375,15 +314,12 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         return entry
     ours = read_entry(repository.worktrees_admin_dir / lane.admin_name)
     if run.created_branch_at is None or ours is not None:
-        _refuse_other_checkout(run, ours)
+        refusal = other_checkout(lane, repository, besides=ours)
+        if refusal is not None:
+            raise refusal
     if ours is not None and ours.worktree_path is not None and ours.head_ref == lane.branch_ref:
         if ours.is_live:
-            message = f"lane '{lane}' was moved to '{ours.worktree_path}'"
-            raise LaneConflictError(
-                message,
-                obstacle=ours.worktree_path,
-                hint=f"Move it back to '{lane.worktree_path}', or tear the lane down.",
-            )
+            raise moved(lane, ours)
         # The folder was deleted, or the whole repository was moved.
         return relink_worktree(repository, lane.worktree_path, ours)
     if ours is not None:
@@ -411,41 +347,16 @@ def _keep_staged(run: _Provision, entry: Entry) -> None:
         record_concern(run.runtime, f"the worktree's folder was gone: {describe(kept)}")
 
 
-def _refuse_other_checkout(run: _Provision, ours: Entry | None) -> None:
-    """Refuse a branch that is checked out somewhere else."""
-    lane, repository = run.lane, run.repository
-    where: Path | None = None
-    for other in entries(repository):
-        if other.head_ref == lane.branch_ref and other.is_live and other != ours:
-            where = other.worktree_path
-    head = (repository.common_dir / "HEAD").read_text().strip()
-    if where is None and head == f"ref: {lane.branch_ref}":
-        where = repository.common_dir
-    if where is not None:
-        message = f"the branch '{lane.branch}' is checked out at '{where}'"
-        raise LaneConflictError(
-            message, obstacle=where, hint="Switch that checkout to another branch."
-        )
-
-
 def _push(run: _Provision, remote_tip: str | None) -> None:
     """Give the remote the lane's branch where it has none."""
-    tip = run.repository.resolve(run.lane.branch_ref)
+    lane, repository = run.lane, run.repository
+    tip = repository.resolve(lane.branch_ref)
     assert tip is not None
     if remote_tip is None:
-        run.remote.push(run.lane.branch, tip, expected=None)
-        return
-    related = run.repository.contains(remote_tip, tip) or run.repository.contains(tip, remote_tip)
-    if not related:
-        message = (
-            f"the lane's branch has diverged: here {tip[:12]}, at '{run.remote.url}' "
-            f"{remote_tip[:12]}"
-        )
-        raise LaneConflictError(
-            message,
-            obstacle=run.lane.branch_ref,
-            hint="Bring both together in the worktree by a merge or rebase, then repeat.",
-        )
+        run.record = run.record.write(lane, attempt=tip)
+        run.remote.push(lane.branch, tip, expected=None)
+    elif not (repository.contains(remote_tip, tip) or repository.contains(tip, remote_tip)):
+        raise diverged(lane, here=tip, there=remote_tip, url=run.remote.url)
 
 
 def _undo(run: _Provision, error: WorkstreamError) -> None:
@@ -455,21 +366,21 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
     cannot be written leave nothing behind.
     """
     lane, repository = run.lane, run.repository
-    lost = isinstance(error, PushRejectedError) and error.reason.startswith("stale info")
+    lost = isinstance(error, LeaseLostError)
     now = entry_at(repository, lane.worktree_path)
     complete = now is not None and not now.is_half_made
     if complete and not lost:
         return
     try:
         if lost:
-            _write(lane.signal_dir, {**run.record, "claim": LOST})
-        grave = None
+            run.record = run.record.write(lane, claim="lost")
+        aside = None
         with repository.metadata_section():
             if run.created_entry is not None:
-                grave = set_aside(lane.worktree_path, trash_dir=lane.trash_dir)
+                aside = set_aside(lane.worktree_path, trash_dir=lane.trash_dir)
                 remove_entry(repository, run.created_entry)
             if run.created_branch_at is not None:
                 delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
-        unlink_tree(grave)
+        unlink_tree(aside)
     except (WorkstreamError, OSError) as failed:
         record_concern(run.runtime, f"a failed prepare left something behind: {failed}")

@@ -2,88 +2,112 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.lane import Lane
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.rescue import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
-from agentrelay.workstream._github.address import parse_address
 from agentrelay.workstream._github.client import GitHubClient
-from agentrelay.workstream._github.pulls import find_pulls, open_pull
+from agentrelay.workstream._github.failures import is_no_commits
+from agentrelay.workstream._github.pulls import PullRequest, find_pulls, open_pull
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
-from agentrelay.workstream.credentials import TokenSource
-from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
+from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
+from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._lane_record import lane_lock
 from agentrelay.workstream.implementations._pull_text import render_body, render_title
+from agentrelay.workstream.implementations._refusals import diverged, off_branch
 
 __all__ = ["submit"]
 
 
 def submit(
+    lane: Lane,
     runtime: WorkstreamRuntime,
     *,
-    repo_path: Path,
-    remote: str,
-    token: TokenSource,
-    ssh_key: Path | None,
-    api_url: str | None,
-    full_name: str | None,
-    api_timeout_s: int,
-    network_timeout_s: float,
+    access: RemoteAccess,
+    api: ApiAccess,
+    lane_timeout_s: float,
 ) -> None:
     """Submit one lane; see ``GhWorkstreamIntegrator.create_integration_pr``.
 
     Raises:
         WorkstreamError: As documented there.
     """
-    spec = runtime.spec
-    if runtime.state.branch_name is None:
-        message = f"workstream '{spec.id}' has no integration branch"
-        raise WorkstreamError(message, hint="Prepare the workstream first.")
-    lane = Lane.from_branch(repo_path, runtime.state.branch_name, spec.id)
     repository = open_repository(lane.repo_path)
-    access = RemoteAccess(remote=remote, token=token, ssh_key=ssh_key, deadline_s=network_timeout_s)
     end = open_remote(repository, access)
     # Before anything is pushed: a remote that is no GitHub is an error without effects.
-    address = parse_address(end.url, api_url=api_url, full_name=full_name)
-    with repository_failures(f"submit lane '{lane}'", path=repository.path):
-        _refuse_work_beside_the_branch(lane, repository)
-        nothing = _bring_up_to_date(runtime, lane, repository, end)
-        if lane.worktree_path.is_dir() and has_unsaved(lane.worktree_path):
-            record_concern(
-                runtime, "the worktree holds uncommitted changes that no pull request shows"
-            )
-    if nothing:
-        record_concern(
-            runtime,
-            f"'{lane.branch}' has no commits ahead of '{spec.merge_target_branch}': "
-            "nothing to merge, no pull request was opened",
-        )
+    address = api.address(end.url)
+    with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        with repository_failures(f"submit lane '{lane}'", path=repository.path):
+            _refuse_work_beside_the_branch(lane, repository)
+            tip = _bring_up_to_date(runtime, lane, repository, end)
+            if lane.worktree_path.is_dir() and has_unsaved(lane.worktree_path):
+                record_concern(
+                    runtime, "the worktree holds uncommitted changes that no pull request shows"
+                )
+        if tip is None:
+            _nothing_to_merge(runtime, lane)
+            return
+        with api.client(address) as client:
+            pull = _settle(runtime, lane, client, tip)
+    if pull is None:
+        _nothing_to_merge(runtime, lane)
+    elif pull.state == "merged":
+        record_concern(runtime, f"{pull.url} had been merged already, at this very commit")
         runtime.clear_failure()
         runtime.mark_merged()
-        return
-    client = GitHubClient(address, token=token, timeout_s=api_timeout_s)
-    found = find_pulls(
-        client, head_branch=lane.branch, base_branch=spec.merge_target_branch, state="open"
-    )
-    pull = found[0] if found else None
-    if pull is None:
-        pull = open_pull(
+    else:
+        runtime.clear_failure()
+        runtime.reopen()
+        runtime.mark_pr_created(pull.url)
+
+
+def _settle(
+    runtime: WorkstreamRuntime, lane: Lane, client: GitHubClient, tip: str
+) -> PullRequest | None:
+    """Return the lane's one pull request: open, merged at this commit, or opened now.
+
+    Returns:
+        ``None`` when GitHub finds nothing to merge: the target moved meanwhile.
+    """
+    target = runtime.spec.merge_target_branch
+    found = find_pulls(client, head_branch=lane.branch, base_branch=target)
+    for pull in found:
+        if pull.state == "open":
+            return pull
+    # A squash or rebase merge leaves the commits ahead of the target for ever.
+    if found and found[0].state == "merged" and found[0].head_sha == tip:
+        return found[0]
+    artifacts = runtime.artifacts
+    try:
+        return open_pull(
             client,
             head_branch=lane.branch,
-            base_branch=spec.merge_target_branch,
-            title=render_title(spec.id),
+            base_branch=target,
+            title=render_title(runtime.spec.id),
             body=render_body(
-                spec,
+                runtime.spec,
                 lane.branch,
-                tuple(runtime.artifacts.task_summaries),
-                tuple(runtime.artifacts.concerns),
+                tuple(artifacts.task_summaries),
+                tuple(artifacts.concerns),
             ),
         )
+    except PullRequestError as error:
+        if is_no_commits(error):
+            return None
+        raise
+
+
+def _nothing_to_merge(runtime: WorkstreamRuntime, lane: Lane) -> None:
+    """Say that the target has everything the lane holds."""
+    record_concern(
+        runtime,
+        f"'{lane.branch}' has no commits ahead of '{runtime.spec.merge_target_branch}': "
+        "nothing to merge, no pull request was opened",
+    )
     runtime.clear_failure()
-    runtime.mark_pr_created(pull.url)
+    runtime.mark_merged()
 
 
 def _refuse_work_beside_the_branch(lane: Lane, repository: OpenRepository) -> None:
@@ -91,25 +115,27 @@ def _refuse_work_beside_the_branch(lane: Lane, repository: OpenRepository) -> No
     entry = entry_at(repository, lane.worktree_path)
     if entry is None:
         return
-    if entry.head_ref != lane.branch_ref:
-        doing = f" ({entry.operation} in progress)" if entry.operation else ""
-        message = (
-            f"the worktree '{lane.worktree_path}' is on {entry.head_ref or 'a detached HEAD'}"
-            f"{doing}, not on '{lane.branch}'"
-        )
-        hint = f"Finish what is going on there and switch back to '{lane.branch}'."
-    elif repository.resolve(lane.branch_ref) is None:
+    refusal = off_branch(lane, entry)
+    if refusal is not None:
+        raise refusal
+    if repository.resolve(lane.branch_ref) is None:
         message = f"the branch '{lane.branch}' was deleted under its worktree"
-        hint = "Prepare the workstream again: the branch comes back where it was."
-    else:
-        return
-    raise LaneConflictError(message, obstacle=lane.worktree_path, hint=hint)
+        raise LaneConflictError(
+            message,
+            obstacle=lane.worktree_path,
+            hint="Prepare the workstream again: the branch comes back where it was.",
+        )
 
 
 def _bring_up_to_date(
     runtime: WorkstreamRuntime, lane: Lane, repository: OpenRepository, end: RemoteEnd
-) -> bool:
-    """Push what the remote lacks; return whether there is nothing to merge."""
+) -> str | None:
+    """Push what the remote lacks.
+
+    Returns:
+        Hex id of the commit the remote's branch is at now, or ``None`` when the target
+        has it already.
+    """
     target = runtime.spec.merge_target_branch
     there = end.fetch(list(dict.fromkeys([target, lane.branch])))
     target_tip, remote_tip = there[target], there[lane.branch]
@@ -118,24 +144,16 @@ def _bring_up_to_date(
         raise RepositoryError(
             message, path=repository.path, hint="Push it, or set the workstream's target."
         )
-    local_tip = repository.resolve(lane.branch_ref)
-    tip = local_tip or remote_tip
+    tip = repository.resolve(lane.branch_ref) or remote_tip
     if tip is None:
         message = f"the branch '{lane.branch}' exists neither here nor at '{end.url}'"
         raise RepositoryError(message, path=repository.path, hint="Prepare the workstream again.")
     if remote_tip is not None and repository.contains(tip, remote_tip):
         tip = remote_tip
     elif remote_tip is not None and not repository.contains(remote_tip, tip):
-        message = (
-            f"the lane's branch has diverged: here {tip[:12]}, at '{end.url}' {remote_tip[:12]}"
-        )
-        raise LaneConflictError(
-            message,
-            obstacle=lane.branch_ref,
-            hint="Bring both together in the worktree by a merge or rebase, then repeat.",
-        )
+        raise diverged(lane, here=tip, there=remote_tip, url=end.url)
     if repository.contains(tip, target_tip):
-        return True
+        return None
     if tip != remote_tip:
         end.push(lane.branch, tip, expected=remote_tip)
-    return False
+    return tip

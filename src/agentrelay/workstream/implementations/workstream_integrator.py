@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
+from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = ["GhWorkstreamIntegrator"]
 
@@ -33,7 +35,10 @@ class GhWorkstreamIntegrator:
         api_url: Base URL of the API, instead of what the remote's address says.
         full_name: ``"owner/name"``, instead of what the remote's address says.
         api_timeout_s: Longest wait for one answer of the API, in whole seconds.
-        network_timeout_s: Longest time one fetch or push may take, in seconds.
+        lane_timeout_s: Longest wait for another holder of the same lane, in seconds.
+        network_timeout_s: Longest time one fetch or push may take, in seconds, looked at
+            whenever something arrives; a remote that says nothing at all is given up
+            after a minute.
     """
 
     repo_path: Path
@@ -43,6 +48,7 @@ class GhWorkstreamIntegrator:
     api_url: Optional[str] = field(default=None, kw_only=True)
     full_name: Optional[str] = field(default=None, kw_only=True)
     api_timeout_s: int = field(default=15, kw_only=True)
+    lane_timeout_s: float = field(default=60.0, kw_only=True)
     network_timeout_s: float = field(default=600.0, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -61,23 +67,30 @@ class GhWorkstreamIntegrator:
 
         Raises:
             WorkstreamError: The lane was never prepared.
-            RepositoryError: No repository at GitHub can be told from the remote.
-            LaneConflictError: Lane and remote branch have diverged.
+            RepositoryError: No repository at GitHub can be told from the remote, or the
+                branch or its target does not exist.
+            LaneConflictError: Lane and remote branch have diverged, or the worktree is
+                not on the lane's branch.
+            LaneBusyError: Another thread or process is working on this lane.
             PushRejectedError: The remote refused commits the lane holds.
             PullRequestError: GitHub refused the pull request.
             CredentialsRejectedError: The token was refused, or none was found.
             RemoteUnavailableError: No usable answer in time.
         """
+        from agentrelay.workstream._git.remotes import RemoteAccess
+        from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._submit import submit
 
+        spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
+        if branch is None:
+            message = f"workstream '{spec.id}' has no integration branch"
+            raise WorkstreamError(message, hint="Prepare the workstream first.")
         submit(
+            Lane.from_branch(Path(self.repo_path), branch, spec.id),
             workstream_runtime,
-            repo_path=Path(self.repo_path),
-            remote=self.remote,
-            token=self.token,
-            ssh_key=self.ssh_key,
-            api_url=self.api_url,
-            full_name=self.full_name,
-            api_timeout_s=self.api_timeout_s,
-            network_timeout_s=self.network_timeout_s,
+            access=RemoteAccess(
+                self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
+            ),
+            api=ApiAccess(self.token, self.api_url, self.full_name, self.api_timeout_s),
+            lane_timeout_s=self.lane_timeout_s,
         )

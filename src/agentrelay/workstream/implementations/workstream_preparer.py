@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -35,7 +36,9 @@ class GitWorkstreamPreparer:
         ssh_key: Private key for ssh remotes; when ``None`` the agent and the usual
             files are tried.
         lane_timeout_s: Longest wait for another holder of the same lane, in seconds.
-        network_timeout_s: Longest time one fetch or push may take, in seconds.
+        network_timeout_s: Longest time one fetch or push may take, in seconds, looked at
+            whenever something arrives; a remote that says nothing at all is given up
+            after a minute.
     """
 
     repo_path: Path
@@ -66,11 +69,12 @@ class GitWorkstreamPreparer:
             RepositoryError: No such repository, remote or base branch.
             LaneConflictError: Something that is not this lane's is in the way.
             LaneBusyError: Another thread or process is working on this lane.
+            LeaseLostError: Somebody else created the lane's remote branch first.
             PushRejectedError: The remote refused the branch.
             CredentialsRejectedError: The remote refused the credential, or none was found.
             RemoteUnavailableError: No usable answer in time.
         """
-        from agentrelay.workstream._git.lane import Lane, check_branch_name
+        from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._provision import provision
 
         spec = workstream_runtime.spec
@@ -80,9 +84,8 @@ class GitWorkstreamPreparer:
         provision(
             lane,
             workstream_runtime,
-            remote=self.remote,
-            token=self.token,
-            ssh_key=self.ssh_key,
+            access=RemoteAccess(
+                self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
+            ),
             lane_timeout_s=self.lane_timeout_s,
-            network_timeout_s=self.network_timeout_s,
         )

@@ -20,7 +20,8 @@ class GitWorkstreamTeardown:
     Before anything is deleted it is either found elsewhere (in the target branch, by
     ancestry or by content, or under another ref) or kept under
     ``refs/agentrelay/rescue/<graph>/<id>/<time>/``; what cannot be kept is not deleted.
-    While the pull request is open both branches stay.
+    While a pull request of the branch is open both branches stay. GitHub is asked, unless
+    the target has all the work already; where it must be asked and cannot, they stay too.
 
     Constructing one opens nothing.
 
@@ -33,8 +34,11 @@ class GitWorkstreamTeardown:
         ssh_key: Private key for ssh remotes.
         api_url: Base URL of GitHub's API where it cannot be told from the remote.
         full_name: ``"owner/name"`` of the repository at GitHub, likewise.
+        api_timeout_s: Longest wait for one answer of the API, in whole seconds.
         lane_timeout_s: Longest wait for another holder of the same lane, in seconds.
-        network_timeout_s: Longest time one fetch or push may take, in seconds.
+        network_timeout_s: Longest time one fetch or push may take, in seconds, looked at
+            whenever something arrives; a remote that says nothing at all is given up
+            after a minute.
     """
 
     repo_path: Path
@@ -44,6 +48,7 @@ class GitWorkstreamTeardown:
     ssh_key: Optional[Path] = field(default=None, kw_only=True)
     api_url: Optional[str] = field(default=None, kw_only=True)
     full_name: Optional[str] = field(default=None, kw_only=True)
+    api_timeout_s: int = field(default=15, kw_only=True)
     lane_timeout_s: float = field(default=60.0, kw_only=True)
     network_timeout_s: float = field(default=600.0, kw_only=True)
 
@@ -65,17 +70,19 @@ class GitWorkstreamTeardown:
             LaneConflictError: The state names a branch that is not this lane's.
             LaneBusyError: Another thread or process is working on this lane.
         """
-        from agentrelay.workstream.implementations._clean_up import clean_up
+        from agentrelay.workstream._git.remotes import RemoteAccess
+        from agentrelay.workstream.implementations._access import ApiAccess
+        from agentrelay.workstream.implementations._clean_up import clean_up, lane_of
 
+        lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
+        if lane is None:
+            return
         clean_up(
+            lane,
             workstream_runtime,
-            repo_path=Path(self.repo_path),
-            remote=self.remote,
-            run_dir=self.run_dir,
-            token=self.token,
-            ssh_key=self.ssh_key,
-            api_url=self.api_url,
-            full_name=self.full_name,
+            access=RemoteAccess(
+                self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
+            ),
+            api=ApiAccess(self.token, self.api_url, self.full_name, self.api_timeout_s),
             lane_timeout_s=self.lane_timeout_s,
-            network_timeout_s=self.network_timeout_s,
         )

@@ -15,7 +15,18 @@ from typing import Final
 
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
 
-__all__ = ["Lane", "check_branch_name", "check_name", "same_on_some_file_system"]
+__all__ = [
+    "SIGNALS_DIR",
+    "WORKTREES_DIR",
+    "Lane",
+    "check_branch_name",
+    "check_name",
+    "same_on_some_file_system",
+]
+
+# Top folders of everything lanes keep in a repository.
+WORKTREES_DIR: Final = ".worktrees"
+SIGNALS_DIR: Final = ".workflow"
 
 _PREFIX: Final = "agentrelay"
 _SUFFIX: Final = "integration"
@@ -187,7 +198,7 @@ class Lane:
         check_name(graph, kind="graph name")
         check_name(workstream_id, kind="workstream id")
         root = Path(repo_path).absolute()
-        run = root / ".workflow" / graph if run_dir is None else Path(run_dir).absolute()
+        run = root / SIGNALS_DIR / graph if run_dir is None else Path(run_dir).absolute()
         return cls(root, graph, workstream_id, run / "workstreams" / workstream_id)
 
     @classmethod
@@ -239,12 +250,12 @@ class Lane:
     @property
     def worktrees_dir(self) -> Path:
         """Directory that holds the worktrees of the lane's graph."""
-        return self.repo_path / ".worktrees" / self.graph
+        return self.repo_path / WORKTREES_DIR / self.graph
 
     @property
     def trash_dir(self) -> Path:
         """Directory for worktrees that are being unlinked; no graph can have its name."""
-        return self.repo_path / ".worktrees" / ".trash"
+        return self.repo_path / WORKTREES_DIR / ".trash"
 
     @property
     def worktree_path(self) -> Path:

@@ -1,0 +1,260 @@
+"""What libgit2 asks and tells during one exchange with a remote.
+
+Credentials are offered once each, and only to the host they are for; ssh host keys are
+checked; the server's verdict on each ref is kept; a lease is checked against what the
+server advertises; and whatever goes on past the deadline is stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pygit2
+from pygit2.enums import CredentialType
+
+from agentrelay.workstream import credentials
+from agentrelay.workstream._redact import redact, strip_userinfo
+from agentrelay.workstream.errors import (
+    CredentialsRejectedError,
+    LeaseLostError,
+    RemoteUnavailableError,
+)
+
+__all__ = ["Callbacks", "Endpoint", "RemoteAccess"]
+
+_NOBODY: Final = "0" * 40
+# GIT_REMOTE_DOWNLOAD_TAGS_NONE, include/git2/remote.h.
+_NO_TAGS: Final = 2
+_USUAL_PORTS: Final = {"http": 80, "https": 443, "ssh": 22}
+
+
+@dataclass(frozen=True)
+class RemoteAccess:
+    """How a caller wants remotes to be reached.
+
+    Attributes:
+        remote: Name of a configured remote.
+        token: Explicit token, or a callable that returns one; else the usual places.
+        ssh_key: Explicit private key for ssh, else the agent and the usual files.
+        deadline_s: Longest time one fetch or push may take in all, in seconds. It is
+            looked at whenever data or a message arrives; a socket that says nothing is
+            given up after libgit2's own time-outs.
+    """
+
+    remote: str = "origin"
+    token: credentials.TokenSource = field(default=None, repr=False)
+    ssh_key: Path | None = None
+    deadline_s: float = 600.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Scheme, host and port of an address: what a credential is pinned to."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+    @classmethod
+    def of(cls, url: str) -> Endpoint:
+        """Return the endpoint of a URL or of an scp-like address."""
+        if "://" in url:
+            parts = urlsplit(url)
+            try:
+                port = parts.port or _USUAL_PORTS.get(parts.scheme)
+            except ValueError:
+                # No number: libgit2 refuses the address in its own words.
+                port = None
+            return cls(parts.scheme.lower(), (parts.hostname or "").lower(), port)
+        host = url.partition(":")[0].rpartition("@")[2]
+        return cls("ssh", host.lower(), 22)
+
+    @property
+    def name(self) -> str:
+        """The host as the credential chain knows it: with a port that is not the scheme's."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        usual = self.port in {_USUAL_PORTS.get(self.scheme), None}
+        return host if usual else f"{host}:{self.port}"
+
+
+class Callbacks(pygit2.RemoteCallbacks):
+    """What libgit2 asks and tells during one exchange."""
+
+    def __init__(
+        self,
+        url: str,
+        access: RemoteAccess,
+        *,
+        ends_at: float,
+        expected: dict[str, str | None] | None = None,
+    ) -> None:
+        """Pin the exchange to an address.
+
+        Args:
+            url: Address as configured, user-info included.
+            access: The caller's settings.
+            ends_at: Reading of the monotonic clock at which the exchange is over,
+                repetitions included.
+            expected: The lease: where each pushed ref was seen, ``None`` for absent.
+        """
+        super().__init__()
+        self._pinned = Endpoint.of(url)
+        self._url = strip_userinfo(url)
+        self._access = access
+        self._expected = expected
+        self._ends_at = ends_at
+        self._secret_offered = False
+        self._ssh_ways: list[tuple[str, Any]] | None = None
+        self.source: str | None = None
+        self.secret = ""
+        self.verdicts: dict[str, str | None] = {}
+        self.words: list[str] = []
+
+    # -- options pygit2 has no parameter for -------------------------------------
+
+    @property
+    def fetch_options(self) -> Any:
+        """libgit2's fetch options; a lane wants its refs and no tags."""
+        return self._fetch_options
+
+    @fetch_options.setter
+    def fetch_options(self, options: Any) -> None:
+        options.download_tags = _NO_TAGS
+        self._fetch_options = options
+
+    # -- credentials --------------------------------------------------------------
+
+    def credentials(
+        self, url: str, username_from_url: str | None, allowed_types: CredentialType
+    ) -> Any:
+        """Offer each credential once, and only to the host it is for."""
+        asking = Endpoint.of(url)
+        if asking != self._pinned:
+            message = (
+                f"'{self._url}' redirected to '{redact(asking.name)}'; "
+                "no credential is sent to another host"
+            )
+            raise CredentialsRejectedError(
+                message, url=self._url, hint="Set the remote's URL to its new address."
+            )
+        if allowed_types & CredentialType.SSH_KEY:
+            return self._ssh_credential(username_from_url or "git")
+        if allowed_types & CredentialType.USERNAME:
+            return pygit2.Username(username_from_url or "git")
+        if allowed_types & CredentialType.USERPASS_PLAINTEXT:
+            return self._password(username_from_url)
+        message = f"'{self._url}' asks for a kind of credential that is not supported"
+        raise CredentialsRejectedError(message, url=self._url, hint="Use https with a token.")
+
+    def _password(self, username: str | None) -> pygit2.UserPass:
+        if self._secret_offered:
+            message = f"'{self._url}' refused the credential from {self.source}"
+            raise CredentialsRejectedError(
+                message,
+                url=self._url,
+                source=self.source,
+                hint="Check that the token is valid and may read and write this repository.",
+            )
+        if self._pinned.scheme != "https" and not credentials.is_loopback(self._pinned.host):
+            message = f"'{self._url}' asks for a token over a connection that is not encrypted"
+            raise CredentialsRejectedError(message, url=self._url, hint="Use an https address.")
+        found = credentials.find_credential(self._pinned.name, token=self._access.token)
+        if found is None:
+            message = f"'{self._url}' asks for a credential, and none was found"
+            raise CredentialsRejectedError(
+                message,
+                url=self._url,
+                hint=credentials.describe_search(self._pinned.name),
+            )
+        self._secret_offered = True
+        self.source = found.source
+        self.secret = found.secret.reveal()
+        return pygit2.UserPass(username or found.username, self.secret)
+
+    def _ssh_credential(self, username: str) -> Any:
+        if self._ssh_ways is None:
+            self._ssh_ways = []
+            explicit = self._access.ssh_key
+            if explicit is None and credentials.has_ssh_agent():
+                self._ssh_ways.append(("the ssh agent", pygit2.KeypairFromAgent(username)))
+            for key in credentials.find_ssh_keys(key=explicit):
+                public = None if key.public_key_path is None else str(key.public_key_path)
+                passphrase = "" if key.passphrase is None else key.passphrase.reveal()
+                pair = pygit2.Keypair(username, public, str(key.private_key_path), passphrase)
+                self._ssh_ways.append((key.source, pair))
+        if not self._ssh_ways:
+            tried = self.source
+            message = (
+                f"'{self._url}' refused every ssh key that was offered, the last from {tried}"
+                if tried
+                else f"'{self._url}' asks for an ssh key, and none was found"
+            )
+            raise CredentialsRejectedError(
+                message,
+                url=self._url,
+                source=tried,
+                hint="Load a key into the ssh agent, put one at ~/.ssh/id_ed25519, pass "
+                "ssh_key=, or use an https address with a token. ~/.ssh/config is not read.",
+            )
+        self.source, way = self._ssh_ways.pop(0)
+        return way
+
+    def certificate_check(self, certificate: None, valid: bool, host: bytes) -> bool:  # noqa: ARG002, FBT001 - libgit2's signature
+        """Accept only what libgit2 found valid; pygit2's default takes any ssh host key."""
+        return valid
+
+    # -- progress and verdicts ----------------------------------------------------
+
+    def transfer_progress(self, stats: Any) -> None:
+        """Stop a transfer that trickles on past the deadline."""
+        self._check_deadline(f"{stats.received_bytes} bytes received")
+
+    def push_transfer_progress(
+        self, objects_pushed: int, total_objects: int, bytes_pushed: int
+    ) -> None:
+        """Stop an upload that trickles on past the deadline."""
+        self._check_deadline(f"{objects_pushed} of {total_objects} objects, {bytes_pushed} bytes")
+
+    def sideband_progress(self, string: str) -> None:
+        """Keep the server's last words: a hook explains itself there."""
+        self._check_deadline("the server is still talking")
+        self.words = [*self.words[-20:], string]
+
+    def _check_deadline(self, detail: str) -> None:
+        if time.monotonic() > self._ends_at:
+            message = (
+                f"'{self._url}' did not finish within {self._access.deadline_s:g} s ({detail})"
+            )
+            raise RemoteUnavailableError(
+                message, url=self._url, hint="Try again, or allow a longer deadline."
+            )
+
+    def push_negotiation(self, updates: list[Any]) -> None:
+        """Compare what the remote has now with what the caller saw: the lease."""
+        for update in updates:
+            ref = update.dst_refname
+            if self._expected is None or ref not in self._expected:
+                continue
+            now = None if str(update.src) == _NOBODY else str(update.src)
+            wanted = self._expected[ref]
+            new = None if str(update.dst) == _NOBODY else str(update.dst)
+            if now not in (wanted, new):
+                there = "is not there any more" if now is None else f"is at {now[:12]}"
+                seen = "was absent" if wanted is None else f"was at {wanted[:12]}"
+                reason = f"stale info: the remote ref {there}, and {seen} when it was examined"
+                message = f"cannot push '{ref}' to '{self._url}': {reason}"
+                raise LeaseLostError(
+                    message,
+                    url=self._url,
+                    ref=ref,
+                    reason=reason,
+                    hint="Somebody else pushed in between. Look at their commits, then repeat.",
+                )
+
+    def push_update_reference(self, refname: str, message: str | None) -> None:
+        """Record the server's verdict on one ref."""
+        self.verdicts[refname] = message

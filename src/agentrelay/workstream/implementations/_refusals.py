@@ -1,0 +1,69 @@
+"""What is in a lane's way, in words; each is refused in more than one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.worktrees import Entry, entries
+from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.errors import LaneConflictError
+
+__all__ = ["diverged", "moved", "off_branch", "other_checkout"]
+
+
+def diverged(lane: Lane, *, here: str, there: str, url: str) -> LaneConflictError:
+    """Both sides of the lane's branch have commits the other lacks."""
+    return LaneConflictError(
+        f"the branch '{lane.branch}' has diverged: here {here[:12]}, at '{url}' {there[:12]}",
+        obstacle=lane.branch_ref,
+        hint="Bring both together in the worktree by a merge or rebase, then repeat.",
+    )
+
+
+def off_branch(lane: Lane, entry: Entry) -> LaneConflictError | None:
+    """Return the refusal of a worktree that is not on the lane's branch."""
+    if entry.head_ref == lane.branch_ref:
+        return None
+    doing = f" ({entry.operation} in progress)" if entry.operation else ""
+    return LaneConflictError(
+        f"the worktree '{lane.worktree_path}' is on {entry.head_ref or 'a detached HEAD'}"
+        f"{doing}, not on '{lane.branch}'",
+        obstacle=lane.worktree_path,
+        hint=f"Finish what is going on there and switch back to '{lane.branch}', or tear the "
+        "lane down.",
+    )
+
+
+def moved(lane: Lane, entry: Entry) -> LaneConflictError:
+    """The lane's worktree lives, elsewhere."""
+    return LaneConflictError(
+        f"the worktree of lane '{lane}' was moved to '{entry.worktree_path}'",
+        obstacle=entry.worktree_path,
+        hint=f"Move it back to '{lane.worktree_path}', or remove it there.",
+    )
+
+
+def other_checkout(
+    lane: Lane, repository: OpenRepository, *, besides: Entry | None
+) -> LaneConflictError | None:
+    """Return the refusal of a branch that is checked out somewhere else.
+
+    Args:
+        lane: The lane whose branch it is.
+        repository: Its repository.
+        besides: The lane's own entry, which does not count.
+    """
+    where: Path | None = None
+    if repository.is_head(lane.branch_ref):
+        where = repository.common_dir.parent
+    for other in entries(repository):
+        if other.head_ref == lane.branch_ref and other.is_live and other != besides:
+            where = other.worktree_path
+    if where is None:
+        return None
+    return LaneConflictError(
+        f"the branch '{lane.branch}' is checked out at '{where}'",
+        obstacle=where,
+        hint="Switch that checkout to another branch.",
+    )
