@@ -213,7 +213,7 @@ def test_the_fixtures_are_listed_with_what_they_are(pytester: pytest.Pytester) -
     """``pytest --fixtures`` shows the public ones, each with its sentence."""
     result = pytester.runpytest_inprocess("--fixtures")
     listed = {line.split(" -- ")[0]: line for line in result.outlines if "pytest_plugin.py" in line}
-    ours = {name.split(" ")[0] for name in listed if "agentrelay" in listed[name]}
+    ours = {name.split(" ")[0] for name in listed if "testing/pytest_plugin" in listed[name]}
     assert ours == set(_FIXTURES)
     result.stdout.no_fnmatch_line("*no docstring available*agentrelay*")
 

@@ -17,6 +17,7 @@ from pygit2.enums import FileStatus, ObjectType
 
 from agentrelay.workstream._git.refs import create_ref
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
+from agentrelay.workstream._git.trash import set_aside, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     INITIALIZING,
     Entry,
@@ -28,8 +29,6 @@ from agentrelay.workstream._git.worktrees import (
     read_entry,
     relink_worktree,
     remove_entry,
-    set_aside,
-    unlink_tree,
     unlock_entry,
 )
 from agentrelay.workstream._lane import Lane

@@ -46,7 +46,7 @@ _PAGES: Final = (
 )
 # Where a reader may look for a name that starts with a capital letter.
 _PUBLIC: Final = (agentrelay.workstream, errors, credentials, testing)
-_MODULE_FOLDERS: Final = ("core", "_git", "_github", "credentials", "implementations")
+_MODULE_FOLDERS: Final = (".", "core", "_git", "_github", "credentials", "implementations")
 
 _FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN: Final = re.compile(r"`([^`\n]+)`")
@@ -190,7 +190,7 @@ def test_every_module_has_its_purpose() -> None:
         path.relative_to(package).as_posix()
         for folder in _MODULE_FOLDERS
         for path in (package / folder).glob("*.py")
-        if path.name != "__init__.py"
+        if not path.name.startswith("__")
     }
     assert {_names(row[0])[0] for row in _table("docs/ARCHITECTURE.md", "module")} == there
 

@@ -166,6 +166,11 @@ def _local_hint(error: Exception) -> str | None:
             "The repository belongs to another user. Add its path to 'safe.directory' in "
             "this user's or the system's git configuration."
         )
+    if "unsupported mandatory extension" in text:
+        return (
+            "The index has a format libgit2 cannot read. Run 'git update-index "
+            "--no-split-index' or 'git sparse-checkout disable' in that worktree, then repeat."
+        )
     if "no space left" in text or "disk quota" in text:
         return "Free some disk space and repeat the operation."
     if "too many open files" in text:

@@ -59,8 +59,8 @@ class RemoteEnd:
             branches: Short branch names. One connection serves them all.
 
         Returns:
-            For each branch the hex id the remote has, or ``None`` where it has none; the
-            tracking ref of such a branch is removed.
+            For each branch the hex id the remote has, or ``None`` where it has none. The
+            tracking ref of such a branch stays: it may be the last that leads to a commit.
 
         Raises:
             CredentialsRejectedError: The remote refused the credential, or none was found.
@@ -80,11 +80,7 @@ class RemoteEnd:
         ends_at = time.monotonic() + self.access.deadline_s
         library.configure_network()
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
-        found = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
-        for branch, commit_id in found.items():
-            if commit_id is None:
-                set_tracking_ref(self.repository, self.tracking_ref(branch), None)
-        return found
+        return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
 
     def push(self, branch: str, commit_id: str, *, expected: str | None) -> None:
         """Make the remote's branch point to a commit; fast-forward only.
@@ -178,11 +174,10 @@ class RemoteEnd:
             raise _no_remote(self.repository, self.access.remote) from error
         url = (remote.push_url if pushing else None) or remote.url or ""
         absolute = _absolute(url, self.repository)
-        if pushing or absolute != url:
-            # A push to a named remote makes libgit2 update the remote-tracking refs, and
-            # its way of deleting one can lose others; ours are updated by ourselves.
-            return handle.remotes.create_anonymous(absolute), absolute
-        return remote, url
+        # Never the named remote itself. Fetching from it also applies its configured
+        # refspecs, which in a mirror force the user's own branches; pushing to it makes
+        # libgit2 delete remote-tracking refs, in a way that can lose others.
+        return handle.remotes.create_anonymous(absolute), absolute
 
 
 def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:

@@ -169,7 +169,8 @@ def open_repository(path: Path) -> OpenRepository:
             message = f"'{path}' is inside the repository '{top}', not its top"
             raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
     config = handle.config
-    if "extensions.partialclone" in config:
+    promised = any(entry.name.endswith(".promisor") for entry in config)
+    if promised or "extensions.partialclone" in config:
         message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
     return OpenRepository(handle, path, common_dir_of(git_dir))

@@ -44,8 +44,10 @@ __all__ = [
     "unlock_entry",
 ]
 
-# What git itself writes into "locked" while it adds a worktree.
-INITIALIZING: Final = "initializing"
+# What git writes into "locked" while it adds a worktree; ours says whose it is. Any other
+# reason, however it begins, is somebody's wish to keep the worktree.
+_GITS_INITIALIZING: Final = "initializing"
+INITIALIZING: Final = "initializing (agentrelay-workstream)"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
 
@@ -69,7 +71,7 @@ class Entry:
     @property
     def is_half_made(self) -> bool:
         """Whether its maker did not get as far as unlocking it."""
-        return self.locked is not None and self.locked.startswith(INITIALIZING)
+        return self.locked in {INITIALIZING, _GITS_INITIALIZING}
 
     @property
     def is_live(self) -> bool:

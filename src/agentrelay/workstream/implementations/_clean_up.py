@@ -13,7 +13,8 @@ from pathlib import Path
 
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.refs import delete_ref, release_dead_lock
+from agentrelay.workstream._git.proof import is_contained, is_merged
+from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import (
     OpenRepository,
@@ -21,18 +22,11 @@ from agentrelay.workstream._git.repository import (
     read_ref,
     refuse_links,
 )
-from agentrelay.workstream._git.rescue import (
-    Rescuer,
-    describe,
-    is_contained,
-    is_merged,
-    new_stamp,
-)
+from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     entry_at,
-    last_logged,
     read_entry,
     remove_entry,
 )
@@ -59,13 +53,24 @@ class _CleanUp:
     runtime: WorkstreamRuntime
     repository: OpenRepository
     record: LaneRecord
-    rescuer: Rescuer
     remote: RemoteEnd | None = None
     stood: bool = False
     branches_stay: str | None = None
     remote_tip: str | None = None
     remote_seen: bool = False
+    seen_before: str | None = None
     failures: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make the rescuer, which asks what the lane's work must be found in."""
+        self.rescuer = Rescuer(
+            self.repository,
+            prefix=self.lane.rescue_prefix,
+            stamp=new_stamp(),
+            survives=lambda commit_id: is_contained(
+                self.repository, commit_id, target_refs=self.target_refs
+            ),
+        )
 
     def step(self, name: str, action: Callable[[], None]) -> None:
         """Run one step; what fails becomes a concern and the next step still runs."""
@@ -79,14 +84,6 @@ class _CleanUp:
             record_concern(self.runtime, f"{sentence}. {hint}" if hint else sentence)
 
     @property
-    def own_refs(self) -> set[str]:
-        """Refs that are about to go, and therefore prove nothing."""
-        refs = {self.lane.branch_ref}
-        if self.remote is not None:
-            refs.add(self.remote.tracking_ref(self.lane.branch))
-        return refs
-
-    @property
     def target_refs(self) -> tuple[str, ...]:
         """Where the lane's work belongs in the end."""
         spec = self.runtime.spec
@@ -96,23 +93,8 @@ class _CleanUp:
             if self.remote is not None:
                 found.append(self.remote.tracking_ref(name))
             found.append(f"refs/heads/{name}")
-        return tuple(found)
-
-    def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
-        """Make sure that a commit survives; call it where the deletion follows.
-
-        Raises:
-            RepositoryError: It could not be kept; then it must not be deleted.
-        """
-        if any(kept.commit_id == commit_id for kept in self.rescuer.kept):
-            return
-        if is_contained(
-            self.repository, commit_id, target_refs=self.target_refs, own_refs=self.own_refs
-        ):
-            return
-        if any(self.repository.contains(commit_id, kept.commit_id) for kept in self.rescuer.kept):
-            return
-        self.rescuer.keep_commit(label, commit_id, what=what)
+        # A lane whose target is its own branch has proved nothing.
+        return tuple(ref for ref in found if not ref.endswith(f"/{self.lane.branch}"))
 
 
 def clean_up(
@@ -131,8 +113,7 @@ def clean_up(
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
-        rescuer = Rescuer(repository, prefix=lane.rescue_prefix, stamp=new_stamp())
-        run = _CleanUp(lane, runtime, repository, read_lane_record(lane), rescuer)
+        run = _CleanUp(lane, runtime, repository, read_lane_record(lane))
         run.stood = (
             repository.resolve(lane.branch_ref) is not None
             or entry_at(repository, lane.worktree_path) is not None
@@ -179,6 +160,7 @@ def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
     run.remote = open_remote(run.repository, access)
     spec = run.runtime.spec
     branches = list(dict.fromkeys([spec.merge_target_branch, spec.base_branch, run.lane.branch]))
+    run.seen_before = run.repository.resolve(run.remote.tracking_ref(run.lane.branch))
     there = run.remote.fetch(branches)
     run.remote_tip = there[run.lane.branch]
     run.remote_seen = True
@@ -224,18 +206,12 @@ def _remove_worktree(run: _CleanUp) -> None:
             message, obstacle=lane.worktree_path, hint="Unlock it if nobody needs it."
         )
     if entry.is_half_made:
-        # Never handed to anybody: what lies there came from the branch alone.
-        _discard(run, entry)
-        return
-    for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
-        record_concern(run.runtime, f"teardown: {sentence}")
-    if entry.head_ref is None:
-        head = (entry.admin_dir / "HEAD").read_text().strip()
-        run.prove_or_keep("detached", head, what="commits on a detached HEAD")
-    elif repository.resolve(entry.head_ref) is None:
-        last = last_logged(repository, entry)
-        if last is not None:
-            run.prove_or_keep("deleted", last, what="commits of a branch that was deleted")
+        # Never handed to anybody: what lies there came from the branch alone, except for
+        # an index that outlived an earlier folder.
+        run.rescuer.keep_entry(entry)
+    else:
+        for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
+            record_concern(run.runtime, f"teardown: {sentence}")
     _discard(run, entry)
 
 
@@ -271,6 +247,7 @@ def _remove_stale_entry(run: _CleanUp) -> None:
         if entry is not None and entry.is_live:
             raise moved(lane, entry)
         if entry is not None:
+            run.rescuer.keep_entry(entry)
             remove_entry(repository, entry)
 
 
@@ -288,7 +265,9 @@ def _delete_local_branch(run: _CleanUp) -> None:
             if refusal is not None:
                 raise refusal
             # Under the lock: two lanes must not each count on the other's branch.
-            run.prove_or_keep("commits", tip, what="commits of the lane that are merged nowhere")
+            run.rescuer.prove_or_keep(
+                "commits", tip, what="commits of the lane that are merged nowhere"
+            )
             delete_ref(repository, lane.branch_ref, expected=tip)
         drop_upstream(repository, lane.branch)
 
@@ -301,8 +280,16 @@ def _delete_remote_branch(run: _CleanUp) -> None:
     if read_ref(repository.common_dir, lane.branch_ref) is not None:
         # The local branch could not go, for a reason that is on record: the lane stands.
         return
+    if run.seen_before is not None:
+        # Where the remote's branch was last seen, before the fetch: it may have been
+        # forced or deleted since.
+        run.rescuer.prove_or_keep(
+            "remote-before", run.seen_before, what="commits the remote branch had before"
+        )
     if tip is None:
-        release_dead_lock(repository, run.remote.tracking_ref(lane.branch))
+        tracking_ref = run.remote.tracking_ref(lane.branch)
+        release_dead_lock(repository, tracking_ref)
+        set_tracking_ref(repository, tracking_ref, None)
         return
     if not (run.record.owns(tip) or (run.record.claim is None and run.stood)):
         message = f"nothing here says that the branch '{lane.branch}' at '{run.remote.url}' is ours"
@@ -312,7 +299,7 @@ def _delete_remote_branch(run: _CleanUp) -> None:
             hint="Another clone holds this lane, or left it behind: tear it down there.",
         )
     with repository.metadata_section():
-        run.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
+        run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
     run.remote.delete(lane.branch, expected=tip)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from agentrelay.workstream._git.config import set_upstream
 from agentrelay.workstream._git.exclude import exclude_lane_directories
 from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.proof import is_contained
 from agentrelay.workstream._git.refs import create_ref, delete_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
@@ -38,6 +39,7 @@ from agentrelay.workstream.errors import (
     LaneConflictError,
     LaneNameError,
     LeaseLostError,
+    PushRejectedError,
     RepositoryError,
     WorkstreamError,
 )
@@ -90,6 +92,12 @@ def provision(
     Raises:
         WorkstreamError: As documented there.
     """
+    if lane.branch in {runtime.spec.base_branch, runtime.spec.merge_target_branch}:
+        rule = "a lane cannot be its own base or target"
+        message = f"'{lane.branch}' is the branch of lane '{lane}' itself: {rule}"
+        raise LaneNameError(
+            message, name=lane.branch, rule=rule, hint="Name another base or target branch."
+        )
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     if lane.signal_dir.is_relative_to(lane.repo_path):
@@ -140,13 +148,24 @@ def _run(run: _Provision) -> None:
     with repository.metadata_section():
         set_upstream(repository, lane.branch, remote=run.remote.access.remote)
     run.record = run.record.write(lane, claim="pushed")
+    artifacts = runtime.artifacts
+    artifacts.merge_pr_url = artifacts.merge_pr_url or _remembered_pull(lane)
     runtime.clear_failure()
     runtime.mark_pending()
+
+
+def _remembered_pull(lane: Lane) -> str | None:
+    """Return the pull request an adopted lane has, if its signals say so."""
+    return WorkstreamRuntime.load(lane.signal_dir).artifacts.merge_pr_url
 
 
 def _check_obstacles(repository: OpenRepository, lane: Lane) -> None:
     """Refuse what is plainly in the way before the network is used."""
     path = lane.worktree_path
+    for parent in (*reversed(path.parents), *reversed(lane.signal_dir.parents), lane.signal_dir):
+        if os.path.lexists(parent) and not parent.is_dir():
+            message = f"'{parent}' is not a directory"
+            raise LaneConflictError(message, obstacle=parent, hint="Move or remove it.")
     if not os.path.lexists(path):
         return
     entry = entry_at(repository, path)
@@ -323,7 +342,10 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         # The folder was deleted, or the whole repository was moved.
         return relink_worktree(repository, lane.worktree_path, ours)
     if ours is not None:
-        # Half made by a crash or by libgit2, attached to nothing: it holds no work.
+        # Half made by a crash or by libgit2, or left on another commit with its folder gone.
+        rescuer = _rescuer(run)
+        rescuer.keep_entry(ours)
+        _tell(run, rescuer)
         remove_entry(repository, ours)
     made = link_worktree(
         repository, lane.worktree_path, branch_ref=lane.branch_ref, admin_name=lane.admin_name
@@ -337,12 +359,28 @@ def _keep_staged(run: _Provision, entry: Entry) -> None:
 
     A checkout writes its index last, so an index here is not of an interrupted one.
     """
-    if not (entry.admin_dir / "index").exists():
+    index = entry.admin_dir / "index"
+    if not index.exists():
         return
-    rescuer = Rescuer(run.repository, prefix=run.lane.rescue_prefix, stamp=new_stamp())
-    rescuer.keep_staged(run.lane.worktree_path, entry)
+    rescuer = _rescuer(run)
+    rescuer.keep_staged(entry)
     # What the index said beyond HEAD is safe; the new checkout starts from HEAD.
-    (entry.admin_dir / "index").unlink()
+    index.unlink()
+    _tell(run, rescuer)
+
+
+def _rescuer(run: _Provision) -> Rescuer:
+    """Return a rescuer that believes any lasting ref."""
+    return Rescuer(
+        run.repository,
+        prefix=run.lane.rescue_prefix,
+        stamp=new_stamp(),
+        survives=lambda commit_id: is_contained(run.repository, commit_id, target_refs=()),
+    )
+
+
+def _tell(run: _Provision, rescuer: Rescuer) -> None:
+    """Say what was found where a worktree had been, and kept."""
     for kept in rescuer.kept:
         record_concern(run.runtime, f"the worktree's folder was gone: {describe(kept)}")
 
@@ -367,6 +405,10 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
     """
     lane, repository = run.lane, run.repository
     lost = isinstance(error, LeaseLostError)
+    if isinstance(error, PushRejectedError) and not lost:
+        # The server said no: whatever the remote has under that name is not ours.
+        with suppress(WorkstreamError):
+            run.record = run.record.write(lane, attempt=None)
     now = entry_at(repository, lane.worktree_path)
     complete = now is not None and not now.is_half_made
     if complete and not lost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
-from agentrelay.workstream._git.rescue import has_unsaved
+from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.failures import is_no_commits
@@ -42,10 +42,7 @@ def submit(
         with repository_failures(f"submit lane '{lane}'", path=repository.path):
             _refuse_work_beside_the_branch(lane, repository)
             tip = _bring_up_to_date(runtime, lane, repository, end)
-            if lane.worktree_path.is_dir() and has_unsaved(lane.worktree_path):
-                record_concern(
-                    runtime, "the worktree holds uncommitted changes that no pull request shows"
-                )
+            _tell_unsaved(runtime, lane)
         if tip is None:
             _nothing_to_merge(runtime, lane)
             return
@@ -61,6 +58,20 @@ def submit(
         runtime.clear_failure()
         runtime.reopen()
         runtime.mark_pr_created(pull.url)
+
+
+def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:
+    """Say that the worktree holds more than its branch, or that it could not be told."""
+    if not lane.worktree_path.is_dir():
+        return
+    try:
+        with repository_failures("look for uncommitted changes", path=lane.worktree_path):
+            unsaved = has_unsaved(lane.worktree_path)
+    except RepositoryError as error:
+        record_concern(runtime, f"{error}. {error.hint or ''}".rstrip())
+        return
+    if unsaved:
+        record_concern(runtime, "the worktree holds uncommitted changes that no pull request shows")
 
 
 def _settle(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,15 +129,18 @@ class World:
         trace: TracebackType | None,
     ) -> None:
         """Close both servers, and raise what they remembered unless all is lost already."""
-        self.close()
+        self._end(failing=error is not None)
 
     def close(self) -> None:
         """End the world; calling it again is harmless.
 
         Raises:
-            BaseException: What a server remembered, as :meth:`check` raises it, unless
-                another exception is being handled.
+            BaseException: What a server remembered, as :meth:`check` raises it.
         """
+        self._end(failing=False)
+
+    def _end(self, *, failing: bool) -> None:
+        """Close everything; while another exception is on its way, only that one counts."""
         running, self._now = self._now, None
         if running is None:
             return
@@ -150,7 +152,7 @@ class World:
                 failures.append(failure)
         if running.temporary is not None:
             running.temporary.cleanup()
-        if sys.exception() is None:
+        if not failing:
             _raise_first(failures)
 
     @property

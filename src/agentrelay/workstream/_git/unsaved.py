@@ -1,0 +1,287 @@
+"""What a worktree holds that no commit does: finding it, and making trees of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+from urllib.parse import quote
+
+import pygit2
+from pygit2.enums import FileMode, FileStatus
+from pygit2.ffi import C
+
+from agentrelay.workstream.errors import RepositoryError
+
+__all__ = [
+    "IGNORED_LIMIT_BYTES",
+    "WorktreeFindings",
+    "find_unsaved",
+    "has_unsaved",
+    "refuse_repositories_inside",
+    "staged_tree",
+    "tree_with",
+    "within_limit",
+]
+
+# Ignored files are caches more often than work. Anything within this is kept; what is
+# larger is named.
+IGNORED_LIMIT_BYTES: Final = 64 << 20
+
+_STAGED: Final = (
+    FileStatus.INDEX_NEW
+    | FileStatus.INDEX_MODIFIED
+    | FileStatus.INDEX_DELETED
+    | FileStatus.INDEX_RENAMED
+    | FileStatus.INDEX_TYPECHANGE
+)
+# gitformat-index(5), "flags" and "extended flags".
+_ASSUME_VALID: Final = 0x8000
+_SKIP_WORKTREE: Final = 0x4000
+# Components libgit2 refuses in a tree, whatever the platform: git's own folder, and what
+# NTFS and HFS take for it (CVE-2014-9390, CVE-2019-1352).
+_REFUSED: Final = re.compile(r"(?i)(^|/)(\.git|git~\d+)[. \u200c\u200d]*(:[^/]*)?(/|$)|\\")
+
+
+@dataclass(frozen=True)
+class WorktreeFindings:
+    """Unsaved work in a worktree, by path relative to it.
+
+    Attributes:
+        staged: Whether the index differs from HEAD.
+        unstaged: Tracked paths whose file differs from the index.
+        untracked: Paths git neither tracks nor ignores.
+        ignored: Ignored paths; a folder ends in ``/``.
+        conflicted: Paths with unresolved conflicts.
+    """
+
+    staged: bool
+    unstaged: tuple[str, ...]
+    untracked: tuple[str, ...]
+    ignored: tuple[str, ...]
+    conflicted: tuple[str, ...]
+
+
+def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> WorktreeFindings:
+    """Return what a worktree holds that no commit does.
+
+    Args:
+        handle: Repository opened at the worktree.
+        ignored_too: Whether ignored files are looked for; folders of dependencies make
+            that slow.
+    """
+    unstaged, untracked, ignored, conflicted = [], [], [], []
+    staged = False
+    for path, flags in handle.status(untracked_files="all", ignored=ignored_too).items():
+        staged = staged or bool(flags & (_STAGED | FileStatus.CONFLICTED))
+        if flags & FileStatus.CONFLICTED:
+            conflicted.append(path)
+        elif flags & FileStatus.IGNORED:
+            ignored.append(path)
+        elif flags & FileStatus.WT_NEW:
+            untracked.append(path)
+        elif flags & ~_STAGED:
+            unstaged.append(path)
+    changed, absent = _behind_flags(handle)
+    unstaged = [path for path in unstaged if path not in absent]
+    unstaged += [path for path in changed if path not in unstaged]
+    return WorktreeFindings(
+        staged, tuple(unstaged), tuple(untracked), tuple(ignored), tuple(conflicted)
+    )
+
+
+def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
+    """Look at the files that git was told not to look at.
+
+    Returns:
+        Paths flagged assume-unchanged or skip-worktree whose file differs from the index,
+        and those flagged skip-worktree that have no file, as in a sparse checkout.
+    """
+    changed: list[str] = []
+    absent: set[str] = set()
+    index, root = handle.index, Path(handle.workdir)
+    for number in range(len(index)):
+        # pygit2's own entries leave the flags out.
+        raw = C.git_index_get_byindex(index._index, number)  # noqa: SLF001 - see above
+        skipped = bool(raw.flags_extended & _SKIP_WORKTREE)
+        if not (skipped or raw.flags & _ASSUME_VALID):
+            continue
+        entry = index[number]
+        try:
+            mode = (root / entry.path).lstat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if skipped:
+                absent.add(entry.path)
+            continue
+        if stat.S_ISDIR(mode):
+            continue
+        if stat.S_ISLNK(mode):
+            there = pygit2.hash(os.fsencode(os.readlink(root / entry.path)))  # noqa: PTH115 - bytes
+        else:
+            there = handle.create_blob_fromworkdir(entry.path)
+        if there != entry.id:
+            changed.append(entry.path)
+    return changed, absent
+
+
+def has_unsaved(worktree_path: Path) -> bool:
+    """Return whether a worktree holds changes or new files that no commit does."""
+    found = find_unsaved(pygit2.Repository(str(worktree_path)), ignored_too=False)
+    return bool(found.staged or found.unstaged or found.untracked or found.conflicted)
+
+
+def refuse_repositories_inside(handle: pygit2.Repository, admin_dir: Path) -> None:
+    """Refuse submodules that were checked out: their commits live inside the worktree.
+
+    Raises:
+        RepositoryError: One was found.
+    """
+    modules = admin_dir / "modules"
+    if modules.is_dir() and any(modules.iterdir()):
+        raise _repository_inside(modules)
+    for entry in handle.index:
+        full = Path(handle.workdir) / entry.path
+        if entry.mode == FileMode.COMMIT and (full / ".git").exists():
+            raise _repository_inside(full)
+
+
+def _repository_inside(path: Path) -> RepositoryError:
+    message = f"'{path}' is a repository of its own, and its commits cannot be kept here"
+    return RepositoryError(
+        message,
+        path=path,
+        hint="Push what it holds, then remove it or move it out of the worktree, and repeat.",
+    )
+
+
+def staged_tree(handle: pygit2.Repository, index: pygit2.Index) -> str:
+    """Return an index as a tree; each side of a conflict becomes a file of its own."""
+    if index.conflicts is None:
+        return str(index.write_tree(handle))
+    sides = list(index.conflicts)
+    torn = {side.path for conflict in sides for side in conflict if side is not None}
+    plain = pygit2.Index()
+    for entry in index:
+        if entry.path not in torn:
+            plain.add(entry)
+    for conflict in sides:
+        for label, side in zip(("ancestor", "ours", "theirs"), conflict, strict=True):
+            if side is not None:
+                name = f"{side.path}.{label}"
+                while name in plain:
+                    name += "_"
+                plain.add(pygit2.IndexEntry(name, side.id, side.mode))
+    return str(plain.write_tree(handle))
+
+
+def tree_with(
+    handle: pygit2.Repository, base: str | None, worktree_path: Path, paths: tuple[str, ...]
+) -> str:
+    """Return a tree: the base with some paths as they are in the worktree.
+
+    Args:
+        handle: Repository the tree is written to.
+        base: Hex id of the base tree, or ``None`` for an empty one.
+        worktree_path: Where the files are.
+        paths: Paths relative to it. One that is gone is left out; one that git refuses
+            to have in a tree is kept under a percent-encoded name.
+
+    Raises:
+        RepositoryError: A path is a repository of its own.
+    """
+    index = pygit2.Index()
+    if base is not None:
+        index.read_tree(handle[base].peel(pygit2.Tree))
+    folders = {str(parent) for entry in index for parent in PurePosixPath(entry.path).parents}
+    for path in paths:
+        found = _blob_at(handle, worktree_path / path)
+        if found is None:
+            if path in index:
+                index.remove(path)
+            continue
+        name = _escaped(path) if _REFUSED.search(path) else path
+        if name in folders:
+            # A file where the base has a folder.
+            for below in [entry.path for entry in index if entry.path.startswith(f"{name}/")]:
+                index.remove(below)
+        index.add(pygit2.IndexEntry(name, *found))
+    return str(index.write_tree(handle))
+
+
+def _escaped(path: str) -> str:
+    """Return a name git accepts, from which the path can be read."""
+    return "%/" + quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
+
+
+def _blob_at(handle: pygit2.Repository, path: Path) -> tuple[pygit2.Oid, FileMode] | None:
+    """Return a path's content as it lies there, or ``None`` when there is none to keep."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if stat.S_ISLNK(mode):
+        return handle.create_blob(os.fsencode(os.readlink(path))), FileMode.LINK  # noqa: PTH115 - bytes
+    if stat.S_ISREG(mode):
+        # The very bytes: no filter may change what is being rescued.
+        with path.open("rb") as stream:
+            blob = handle.create_blob_fromiobase(stream)
+        return blob, FileMode.BLOB_EXECUTABLE if mode & stat.S_IXUSR else FileMode.BLOB
+    if stat.S_ISDIR(mode) and (path / ".git").exists():
+        raise _repository_inside(path)
+    # A folder where a file was has paths of its own; a socket, pipe or device holds no work.
+    return None
+
+
+def within_limit(
+    worktree_path: Path, ignored: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the ignored files to keep, and a sentence about those too large to.
+
+    Raises:
+        RepositoryError: There is a repository among them.
+    """
+    files: list[str] = []
+    total_bytes = 0
+    skipped: list[str] = []
+    for path in ignored:
+        found, size_bytes = _files_below(worktree_path, path)
+        if total_bytes + size_bytes > IGNORED_LIMIT_BYTES:
+            skipped.append(f"'{path}' ({size_bytes >> 20} MiB)")
+            continue
+        total_bytes += size_bytes
+        files.extend(found)
+    if not skipped:
+        return tuple(files), []
+    sentence = (
+        f"ignored files beyond {IGNORED_LIMIT_BYTES >> 20} MiB were not kept: {', '.join(skipped)}"
+    )
+    return tuple(files), [sentence]
+
+
+def _files_below(worktree_path: Path, path: str) -> tuple[list[str], int]:
+    """Return the files at or below an ignored path, and their size in bytes."""
+    full = worktree_path / path
+    if not path.endswith("/"):
+        return [path], full.lstat().st_size
+    found: list[str] = []
+    size_bytes = 0
+    for item in _walk(full):
+        if item.name == ".git":
+            raise _repository_inside(Path(item.path).parent)
+        found.append(os.path.relpath(item.path, worktree_path))
+        size_bytes += item.stat(follow_symlinks=False).st_size
+    return found, size_bytes
+
+
+def _walk(directory: Path) -> Iterator[os.DirEntry[str]]:
+    """Iterate over files, and folders named ``.git``, without following links."""
+    with os.scandir(directory) as items:
+        for item in items:
+            if item.is_dir(follow_symlinks=False) and item.name != ".git":
+                yield from _walk(Path(item.path))
+            else:
+                yield item

@@ -1,0 +1,266 @@
+"""States an agent leaves behind in which a clean-up could lose the only copy of something."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pygit2
+import pytest
+from pygit2.ffi import C
+
+from agentrelay.workstream import (
+    GitWorkstreamPreparer,
+    GitWorkstreamTeardown,
+    LaneConflictError,
+    LaneNameError,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+)
+from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.testing import (
+    clone_repository,
+    commit_files,
+    create_bare_repository,
+    read_tree,
+    refs,
+)
+
+BRANCH = "agentrelay/nightly/parser/integration"
+REF = f"refs/heads/{BRANCH}"
+
+
+class Place:
+    """A remote, a clone, and a prepared lane."""
+
+    def __init__(self, root: Path) -> None:
+        """Make them."""
+        self.bare = create_bare_repository(root / "origin.git")
+        self.repo = clone_repository(self.bare, root / "clone")
+        self.runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+        self.prepare()
+        lane = Lane.of(self.repo, "nightly", "parser")
+        self.worktree = lane.worktree_path
+        self.admin_dir = self.repo / ".git" / "worktrees" / lane.admin_name
+        self.handle = pygit2.Repository(str(self.worktree))
+
+    def prepare(self) -> None:
+        """Prepare the lane, again perhaps."""
+        GitWorkstreamPreparer(self.repo, "nightly").prepare_workstream(self.runtime)
+
+    def tear_down(self) -> None:
+        """Tear the lane down."""
+        GitWorkstreamTeardown(self.repo).teardown_workstream(self.runtime)
+
+    def loose_commit(self, message: str = "loose") -> str:
+        """Make a commit no ref leads to."""
+        handle, author = self.handle, self.handle.default_signature
+        tree = handle.head.peel(pygit2.Tree).id
+        return str(handle.create_commit(None, author, author, message, tree, [handle.head.target]))
+
+    def assert_reachable(self, commit_id: str) -> None:
+        """Assert that some ref leads to a commit."""
+        handle = pygit2.Repository(str(self.repo))
+        tips = [str(handle.references[ref].peel(pygit2.Commit).id) for ref in refs(self.repo)]
+        assert any(tip == commit_id or handle.descendant_of(tip, commit_id) for tip in tips)
+
+    def kept(self) -> dict[str, dict[str, bytes]]:
+        """Return the rescued trees by label."""
+        prefix = "refs/agentrelay/rescue/nightly/parser/"
+        return {
+            ref.split("/", 6)[6]: read_tree(self.repo, ref)
+            for ref in refs(self.repo)
+            if ref.startswith(prefix)
+        }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Return a prepared lane."""
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize("by", [Place.tear_down, Place.prepare])
+def test_a_detached_commit_and_staged_work_outlive_their_folder(
+    place: Place, by: Callable[[Place], None]
+) -> None:
+    """The entry alone knew them when somebody deleted the folder."""
+    commit = place.loose_commit()
+    (place.worktree / "staged.txt").write_text("staged")
+    place.handle.index.add("staged.txt")
+    place.handle.index.write()
+    place.handle.set_head(pygit2.Oid(hex=commit))
+    shutil.rmtree(place.worktree)
+    by(place)
+    place.assert_reachable(commit)
+    assert place.kept()["staged"]["staged.txt"] == b"staged"
+
+
+@pytest.mark.parametrize(
+    "name", ["MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash"]
+)
+def test_an_autostash_is_kept(place: Place, name: str) -> None:
+    """What git put aside for an operation under way is named by one small file."""
+    commit = place.loose_commit("autostash")
+    (place.admin_dir / name).parent.mkdir(exist_ok=True)
+    (place.admin_dir / name).write_text(f"{commit}\n")
+    place.tear_down()
+    assert not place.worktree.exists()
+    place.assert_reachable(commit)
+
+
+@pytest.mark.parametrize("name", ["MERGE_HEAD", "CHERRY_PICK_HEAD", "rebase-merge/orig-head"])
+def test_what_an_operation_in_progress_brings_in_is_kept(place: Place, name: str) -> None:
+    """A commit fetched only to be merged or picked has no ref of its own."""
+    commit = place.loose_commit("theirs")
+    (place.admin_dir / name).parent.mkdir(exist_ok=True)
+    (place.admin_dir / name).write_text(f"{commit}\n")
+    place.tear_down()
+    assert not place.worktree.exists()
+    place.assert_reachable(commit)
+
+
+def test_the_worktrees_own_refs_are_kept(place: Place) -> None:
+    """Refs below refs/worktree go with the entry, their commits do not."""
+    commit = place.loose_commit()
+    own = place.admin_dir / "refs" / "worktree" / "save"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"{commit}\n")
+    place.tear_down()
+    place.assert_reachable(commit)
+
+
+@pytest.mark.parametrize("flag", ["assume-unchanged", "skip-worktree"])
+def test_edits_behind_an_index_flag_are_kept(place: Place, flag: str) -> None:
+    """Status does not look at such files; a clean-up has to."""
+    index = place.handle.index
+    for number in range(len(index)):
+        if index[number].path == "README.md":
+            raw = C.git_index_get_byindex(index._index, number)
+            if flag == "assume-unchanged":
+                raw.flags |= 0x8000
+            else:
+                raw.flags_extended |= 0x4000
+                raw.flags |= 0x4000
+    index.write()
+    (place.worktree / "README.md").write_text("edited unseen")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert place.kept()["unstaged"]["README.md"] == b"edited unseen"
+
+
+def test_a_lock_whose_reason_merely_begins_like_gits_is_respected(place: Place) -> None:
+    """Only git's exact word, and ours, mean a worktree that was never handed out."""
+    (place.admin_dir / "locked").write_text("initializing database, do not touch")
+    (place.worktree / "draft.txt").write_text("draft")
+    place.tear_down()
+    assert (place.worktree / "draft.txt").read_text() == "draft"
+
+
+def test_a_checked_out_submodule_keeps_the_worktree(place: Place) -> None:
+    """Its commits live below the entry and would go with it."""
+    modules = place.admin_dir / "modules" / "library"
+    modules.mkdir(parents=True)
+    (modules / "HEAD").write_text("ref: refs/heads/main\n")
+    place.tear_down()
+    assert place.worktree.is_dir()
+    assert "modules" in place.runtime.artifacts.concerns[0]
+
+
+def test_a_repository_in_an_ignored_folder_keeps_the_worktree(place: Place) -> None:
+    """Its history is no file that could be kept."""
+    exclude = place.repo / ".git/info/exclude"
+    exclude.write_text(exclude.read_text() + "vendor/\n")
+    clone_repository(place.bare, place.worktree / "vendor" / "n")
+    place.tear_down()
+    assert (place.worktree / "vendor/n/.git").is_dir()
+
+
+def test_a_file_where_a_folder_was_and_a_folder_where_a_file_was_are_kept(place: Place) -> None:
+    """A change of type is a change like any other, and does not stop the clean-up."""
+    folder = place.worktree / "src"
+    shutil.rmtree(folder)
+    folder.write_text("a file now")
+    (place.worktree / "README.md").unlink()
+    (place.worktree / "README.md").mkdir()
+    (place.worktree / "README.md" / "inside.txt").write_text("inside")
+    place.tear_down()
+    assert not place.worktree.exists()
+    saved = [content for tree in place.kept().values() for content in tree.values()]
+    assert b"a file now" in saved
+    assert b"inside" in saved
+
+
+def test_a_name_git_refuses_is_kept_under_another(place: Place) -> None:
+    """A file called ``git~1`` cannot be in a tree, its bytes can."""
+    (place.worktree / "git~1").write_text("odd")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert place.kept()["untracked"]["%/git%7E1"] == b"odd"
+
+
+def test_commits_the_remote_branch_had_before_are_kept(place: Place) -> None:
+    """Others pushed, the user fetched, somebody deleted the remote branch."""
+    theirs = commit_files(place.bare, {"theirs": "x"}, message="theirs", branch=BRANCH)
+    user = pygit2.Repository(str(place.repo))
+    user.remotes["origin"].fetch()
+    pygit2.Repository(str(place.bare)).references.delete(REF)
+    place.tear_down()
+    place.assert_reachable(theirs)
+
+
+def test_a_mirrors_own_branches_are_not_forced(tmp_path: Path) -> None:
+    """A configured refspec that writes local branches is not applied."""
+    bare = create_bare_repository(tmp_path / "origin.git")
+    mirror = tmp_path / "mirror.git"
+    shutil.copytree(bare, mirror)
+    handle = pygit2.Repository(str(mirror))
+    handle.remotes.create("origin", str(bare), "+refs/*:refs/*")
+    mine = commit_files(mirror, {"mine": "x"}, message="not pushed", branch="main")
+    GitWorkstreamPreparer(mirror, "nightly").prepare_workstream(
+        WorkstreamRuntime(WorkstreamSpec("parser"))
+    )
+    assert refs(mirror)["refs/heads/main"] == mine
+
+
+def test_a_tracking_ref_of_a_deleted_base_stays(place: Place) -> None:
+    """It may be the last that leads to those commits."""
+    tip = commit_files(place.bare, {"rel": "x"}, message="release", branch="rel")
+    pygit2.Repository(str(place.repo)).remotes["origin"].fetch()
+    pygit2.Repository(str(place.bare)).references.delete("refs/heads/rel")
+    with pytest.raises(Exception, match="exists neither"):
+        GitWorkstreamPreparer(place.repo, "nightly").prepare_workstream(
+            WorkstreamRuntime(WorkstreamSpec("other", base_branch="rel"))
+        )
+    assert refs(place.repo)["refs/remotes/origin/rel"] == tip
+
+
+def test_a_lane_cannot_be_its_own_target(place: Place) -> None:
+    """Its work would be proved by itself."""
+    spec = WorkstreamSpec("parser", merge_target_branch=BRANCH)
+    with pytest.raises(LaneNameError, match="its own base or target"):
+        GitWorkstreamPreparer(place.repo, "nightly").prepare_workstream(WorkstreamRuntime(spec))
+    work = commit_files(place.worktree, {"work": "x"}, message="work")
+    place.runtime.spec = spec
+    place.tear_down()
+    place.assert_reachable(work)
+
+
+@pytest.mark.parametrize("name", [".worktrees", ".workflow", ".worktrees/nightly"])
+def test_a_file_where_a_directory_belongs_is_named_before_anything_is_made(
+    tmp_path: Path, name: str
+) -> None:
+    """The conflict comes before the network and before the record."""
+    bare = create_bare_repository(tmp_path / "origin.git")
+    repo = clone_repository(bare, tmp_path / "clone")
+    (repo / name).parent.mkdir(exist_ok=True)
+    (repo / name).write_text("a file")
+    with pytest.raises(LaneConflictError, match="not a directory"):
+        GitWorkstreamPreparer(repo, "nightly").prepare_workstream(
+            WorkstreamRuntime(WorkstreamSpec("parser"))
+        )
+    assert (repo / name).read_text() == "a file"
+    assert REF not in refs(repo)
+    assert os.listdir(repo / ".git" / "refs" / "heads") == ["main"]
