@@ -27,6 +27,7 @@ from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.refs import set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import LeaseLostError, PushRejectedError, RepositoryError
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
@@ -73,7 +74,7 @@ class RemoteEnd:
             remote, url = self._connect_to(pushing=False)
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
             with _translated(f"fetch {names}", url, callbacks):
-                remote.fetch(specs, callbacks=callbacks, proxy=True)
+                remote.fetch(specs, callbacks=callbacks, proxy=self._proxy(url))
                 heads = remote.list_heads(connect=False)
                 return {str(head.name): str(head.oid) for head in heads}
 
@@ -132,7 +133,7 @@ class RemoteEnd:
             callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
             with _translated(operation, url, callbacks):
                 try:
-                    remote.push([spec], callbacks=callbacks, proxy=True)
+                    remote.push([spec], callbacks=callbacks, proxy=self._proxy(url))
                 except pygit2.GitError as error:
                     if not is_not_fast_forward(error):
                         raise
@@ -164,6 +165,19 @@ class RemoteEnd:
             hint="The remote's rules decide. Ask whoever administers it, or pull first if "
             "it says that the branch moved.",
         )
+
+    def _proxy(self, url: str) -> str | None:
+        """Return the proxy for an address: as configured, else as the environment says.
+
+        Source:
+            git-config(1), ``remote.<name>.proxy`` and ``http.proxy``; an empty value means
+            none. libgit2's own detection overlooks ``http_proxy``.
+        """
+        config = self.repository.handle.config
+        for key in (f"remote.{self.access.remote}.proxy", "http.proxy"):
+            if key in config:
+                return config[key] or None
+        return proxy_for(url) if url.startswith(("http://", "https://")) else None
 
     def _connect_to(self, *, pushing: bool) -> tuple[pygit2.Remote, str]:
         """Return a fresh remote: one that has listed refs cannot push over HTTP."""
