@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
+import getpass
 import pickle
 import socket
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentrelay.workstream import (
+    GhWorkstreamIntegrator,
+    GitWorkstreamPreparer,
+    GitWorkstreamTeardown,
+)
 from agentrelay.workstream.credentials import (
     Secret,
     SshKey,
@@ -26,6 +35,7 @@ from agentrelay.workstream.credentials import (
 )
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
+    RemoteUnavailableError,
     RepositoryError,
     WorkstreamError,
 )
@@ -87,17 +97,117 @@ def test_secrets_compare_and_hash_by_value_and_forgotten_ones_by_identity() -> N
     assert first != Secret(_VALUE)
 
 
-def test_sealing_hides_text_and_leaves_everything_else_alone() -> None:
-    """A text becomes a secret; a secret, a callable and nothing stay what they are."""
+def test_sealing_hides_text_and_leaves_secrets_alone() -> None:
+    """A text becomes a secret; a secret and nothing stay what they are."""
     secret = Secret(_VALUE)
     sealed = seal_token(_VALUE)
     assert isinstance(sealed, Secret)
     assert sealed.reveal() == _VALUE
     assert seal_token(secret) is secret
-    assert seal_token(secret.reveal) == secret.reveal
     assert seal_token(None) is None
-    with pytest.raises(TypeError, match="not int"):
-        seal_token(7)  # type: ignore[arg-type] # the wrong type is the point
+
+
+@pytest.mark.parametrize("token", [7, 1.5, _VALUE.encode(), bytearray(b"s3cret-value"), [_VALUE]])
+def test_a_token_of_a_wrong_type_is_refused_by_its_type(token: Any) -> None:
+    """The type is named, the value is not shown, and the error is one of this library's."""
+    with pytest.raises(WorkstreamError, match=f"not {type(token).__name__}") as caught:
+        seal_token(token)
+    assert _VALUE not in repr(caught.value)
+    assert "7" not in repr(caught.value)
+
+
+_PARTIAL = functools.partial(max, _VALUE, _VALUE)
+
+
+class _Minter:
+    """A callable object that holds its token in plain sight."""
+
+    def __init__(self, value: str = _VALUE) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"_Minter({self.value!r})"
+
+    def __call__(self) -> str:
+        return self.value
+
+
+@pytest.mark.parametrize(
+    "call",
+    [_PARTIAL, _Minter(), Secret(_VALUE).reveal, _Minter().__call__, f" {_VALUE}".strip],
+    ids=["partial", "object", "method of a secret", "method", "method of a text"],
+)
+def test_a_sealed_callable_hides_what_it_holds(call: Callable[[], str]) -> None:
+    """Called it answers; shown or pickled it gives nothing away, and a copy still answers."""
+    sealed = seal_token(call)
+    assert callable(sealed)
+    assert sealed() == _VALUE
+    data = pickle.dumps(sealed)
+    shown = [repr(sealed), str(sealed), f"{sealed}", repr({"token": sealed})]
+    assert [text for text in shown if _VALUE in text] == []
+    assert "***" in repr(sealed)
+    assert not hasattr(sealed, "__dict__")
+    assert _VALUE.encode() not in data
+    assert copy.deepcopy([sealed])[0]() == _VALUE
+    assert seal_token(sealed) is sealed
+    assert copy.copy(sealed) == sealed == seal_token(call)
+    assert sealed != seal_token(_Minter())
+    assert sealed != call
+    forgotten = pickle.loads(data)  # noqa: S301 - our own bytes
+    assert "***" in repr(forgotten)
+    with pytest.raises(WorkstreamError, match="does not travel") as caught:
+        forgotten()
+    assert "module" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda token: GitWorkstreamPreparer(Path("r"), "g", token=token),
+        lambda token: GhWorkstreamIntegrator(Path("r"), token=token),
+        lambda token: GitWorkstreamTeardown(Path("r"), token=token),
+    ],
+    ids=["preparer", "integrator", "teardown"],
+)
+@pytest.mark.parametrize("token", [_VALUE, _PARTIAL], ids=["text", "callable"])
+def test_no_part_of_a_lane_gives_its_token_away(make: Callable[[Any], Any], token: Any) -> None:
+    """Neither its fields nor its pickle hold it; a replaced or copied one still has it."""
+    part = make(token)
+    assert _VALUE not in repr(part) + repr(vars(part)) + repr(dataclasses.asdict(part))
+    assert _VALUE.encode() not in pickle.dumps(part)
+    assert dataclasses.replace(part) == copy.deepcopy(part) == part
+    with pytest.raises(WorkstreamError, match="not bytes"):
+        make(_VALUE.encode())
+
+
+def test_a_forgotten_callable_says_so_when_its_token_is_asked_for(tmp_path: Path) -> None:
+    """The reason reaches the user of another process, not only the name of an exception."""
+    forgotten = pickle.loads(pickle.dumps(seal_token(_Minter())))  # noqa: S301 - our own bytes
+    with pytest.raises(WorkstreamError, match="does not travel"):
+        _found("github.com", tmp_path, token=forgotten)
+
+
+def test_a_function_of_a_module_travels_by_its_name() -> None:
+    """Another process imports the same function; equal functions make equal seals."""
+    sealed = seal_token(getpass.getuser)
+    back = pickle.loads(pickle.dumps(sealed))  # noqa: S301 - our own bytes
+    assert back == sealed
+    assert hash(back) == hash(sealed)
+    assert "***" in repr(back)
+    assert b"getuser" in pickle.dumps(sealed)
+
+
+def test_a_function_that_no_module_has_stays_behind() -> None:
+    """A closure, a lambda or a renamed function could carry data: none of it is pickled."""
+
+    def mint() -> str:
+        return _VALUE
+
+    renamed = functools.wraps(getpass.getuser)(lambda: _VALUE)
+    for call in (mint, lambda: _VALUE, renamed):
+        back = pickle.loads(pickle.dumps(seal_token(call)))  # noqa: S301 - our own bytes
+        with pytest.raises(WorkstreamError, match="does not travel"):
+            back()
 
 
 # --- the token argument -----------------------------------------------------------------
@@ -141,15 +251,14 @@ def test_a_malformed_variable_is_named_and_not_passed_over(tmp_path: Path) -> No
 
 
 def test_a_callable_that_fails_leaves_no_trace_of_its_token(tmp_path: Path) -> None:
-    """Its exception's text is masked, and the exception itself is not chained."""
+    """Its exception is named by its type alone, and is not chained."""
 
     def mint() -> str:
-        raise ValueError("response held ghp_abcdefghijklmnop")
+        raise ValueError(f"the vault said {_VALUE}")
 
-    with pytest.raises(
-        CredentialsRejectedError, match=r"ValueError: response held \*\*\*"
-    ) as caught:
-        _found("github.com", tmp_path, token=mint)
+    with pytest.raises(CredentialsRejectedError, match=r"raised ValueError$") as caught:
+        _found("github.com", tmp_path, token=seal_token(mint))
+    assert _VALUE not in repr(vars(caught.value))
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     assert caught.value.source == "the token callable"
@@ -598,3 +707,60 @@ def test_loopback_is_this_machine_and_nothing_that_looks_like_it(
 ) -> None:
     """Plain HTTP is allowed on the strength of this answer."""
     assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:pr0xyS3/cret@127.0.0.1:9",
+        "user:pr0xyS3/cret@127.0.0.1:9",
+        "http://user:pr0xyS3\u2100cret@127.0.0.1:9",
+        "http://user:pr0xyS3[cret@127.0.0.1:9",
+        "user:pr0xyS3://cret@127.0.0.1:9",
+        "pr0xyS3://127.0.0.1:9",
+        "http://user:pr0xyS3\u20ac@127.0.0.1:9",
+    ],
+)
+def test_a_proxy_that_cannot_be_read_is_not_quoted(proxy: str, tmp_path: Path) -> None:
+    """The parser's words hold pieces of the password; ours name the variables to check."""
+    from agentrelay.workstream._github.address import parse_address
+    from agentrelay.workstream._github.client import GitHubClient
+
+    environ = {"HTTPS_PROXY": proxy, "GH_TOKEN": "t"}
+    client = GitHubClient(
+        parse_address("https://github.com/o/n", environ=environ), environ=environ, home=tmp_path
+    )
+    with pytest.raises(RemoteUnavailableError, match="cannot be read; check the proxy") as caught:
+        client.request("GET", "/pulls", operation="list pull requests")
+    shown = repr(vars(caught.value)) + "".join(traceback.format_exception(caught.value))
+    cause: BaseException | None = caught.value
+    while cause is not None:
+        shown += repr(cause) + repr(vars(cause))
+        cause = cause.__cause__ or cause.__context__
+    assert "pr0xys3" not in shown.lower()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://robin:s3/cret@ghe.corp/o/r", "http://p:1"),
+        ("https://robin:s3?cret@exempt.corp/o/r", None),
+        ("https://robin:s3\u2100cret@ghe.corp/o/r", "http://p:1"),
+        ("https://robin:s3cret", None),
+        ("https://[robin", None),
+    ],
+)
+def test_an_address_as_somebody_typed_it_is_proxied_or_not_without_a_word(
+    url: str, expected: str | None
+) -> None:
+    """Asking for the proxy never fails with the standard library's quote of the address."""
+    assert proxy_for(url, {"https_proxy": "http://p:1", "no_proxy": "exempt.corp"}) == expected
+
+
+def test_an_address_that_cannot_be_read_has_an_endpoint_and_no_words() -> None:
+    """The standard library's refusal quotes the address: it must not be heard of."""
+    from agentrelay.workstream._git.exchange import Endpoint
+
+    for url in ("https://robin:s3cret\u2100@h/x", "https://[robin:s3cret@h/x"):
+        assert Endpoint.of(url).name == ""
+    assert Endpoint.of("https://robin:s3cret/x@h/o/r").port is None

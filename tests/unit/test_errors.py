@@ -17,6 +17,7 @@ from agentrelay.workstream.errors import (
     LaneBusyError,
     LaneConflictError,
     LaneNameError,
+    LeaseLostError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -40,6 +41,7 @@ _MAKERS: dict[type[WorkstreamError], tuple[Callable[..., WorkstreamError], tuple
     RemoteUnavailableError: (RemoteUnavailableError, ("url",)),
     CredentialsRejectedError: (CredentialsRejectedError, ("url", "source")),
     PushRejectedError: (PushRejectedError, ("url", "ref", "reason")),
+    LeaseLostError: (LeaseLostError, ("url", "ref", "reason")),
     PullRequestError: (
         lambda message, **more: PullRequestError(message, status=422, **more),
         ("repository",),
@@ -82,6 +84,7 @@ def test_the_table_above_names_every_error_there_is() -> None:
         (RemoteUnavailableError, (RemoteError,)),
         (CredentialsRejectedError, (RemoteError,)),
         (PushRejectedError, (RemoteError,)),
+        (LeaseLostError, (PushRejectedError,)),
         (PullRequestError, (WorkstreamError,)),
         (RateLimitedError, (PullRequestError,)),
     ],

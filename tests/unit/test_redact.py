@@ -41,6 +41,27 @@ _SECRET = st.text(st.characters(codec="utf-8", exclude_characters="*/"), min_siz
         ("https://s3cret@host", "https://host"),
         ("https://robin:s3@cret@host/x", "https://host/x"),
         ("ssh://git@host/x", "ssh://host/x"),
+        # Not valid in a URL, and yet what people put into a remote's address.
+        ("https://robin:s3/cret@host/o/r", "https://host/o/r"),
+        ("https://robin:s3?cret@host/o/r", "https://host/o/r"),
+        ("https://robin:s3#cret@host/o/r", "https://host/o/r"),
+        ("https://robin:/s3cret@host/o/r", "https://host/o/r"),
+        ("https://robin:12345/cret@host/o/r", "https://host/o/r"),
+        ("https://robin:s3@c/ret@host/o/r", "https://host/o/r"),
+        ("https://robin:s3<cret@host/o/r", "https://host/o/r"),
+        ("https://s3<cret@host/o/r", "https://host/o/r"),
+        ("https://robin:s3 cret@host/o/r", "https://host/o/r"),
+        ("https://robin hood:s3cret@host/o/r", "https://host/o/r"),
+        ("https://robin hood:s3/cret@host", "https://host"),
+        ("https://robin.hood:s3/cret@host/o/r", "https://host/o/r"),
+        ("http://robin:s3/cret@127.0.0.1:9", "http://127.0.0.1:9"),
+        ("robin:s3cret@host:o/r", "host:o/r"),
+        ("robin:s3/cr@et@host:o/r", "host:o/r"),
+        ("robin@corp.example:s3cret@host:o/r", "host:o/r"),
+        ("robin:s3cret@host/o/r", "host/o/r"),
+        ("https:robin:s3cret@host/o/r", "host/o/r"),
+        ("cannot fetch from 'robin:s3cret@host:o/r' now", "cannot fetch from 'host:o/r' now"),
+        ("http://a:b/@one/x,http://c:d@two/y", "http://one/x,http://two/y"),
         ("from http://a:b@one/x to http://c:d@two/y", "from http://one/x to http://two/y"),
     ],
 )
@@ -56,6 +77,17 @@ def test_user_info_is_dropped_from_every_url(text: str, clean: str) -> None:
         "robin@example.invalid wrote to git@github.com:owner/name.git",
         "https://host/owner/name@v1.2",
         "https://host/x?mail=a@b.c and https://host/#a@b",
+        "https://host/s3cret/x and 'https://host/s3cret/y'",
+        "'https://a' and 'b@c'",
+        "'https://host.example:8443' refused it; ask robin@example.invalid",
+        "https://host.example:8443/o/r@v1.2 and http://localhost:80/o/r@v1",
+        "http://[::1]:8080/o/r@v1.2",
+        "http://host:8080 refused it; ask robin@example.invalid",
+        "https://host: no answer, ask robin@example.invalid",
+        "'https://host/x', 'git@github.com:owner/name.git' and 'main:robin'",
+        "git@github.com:owner/name@v1.2",
+        "refs/heads/a:refs/heads/b and file.py:12: in robin@example.invalid",
+        "mail robin@example.invalid: the key=value pair, the token= and ?page=2&per_page=100",
         "commit f74841897eb3202f20dd4d07bd4260b1ba5d4503",
         "the branch 'ghost_town' and github_patterns are no tokens; authorization failed",
         "it weighs_more than highs_and_lows",
@@ -65,6 +97,38 @@ def test_user_info_is_dropped_from_every_url(text: str, clean: str) -> None:
 def test_text_without_secrets_is_left_alone(text: str) -> None:
     """Addresses, ids and ordinary words survive to the letter."""
     assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("https://host/x?access_token=s3cret", "https://host/x?access_token=***"),
+        ("https://host/x?a=1&private_token=s3cret&b=2", "https://host/x?a=1&private_token=***&b=2"),
+        ("'/x?ACCESS_TOKEN=s3cret' failed", "'/x?ACCESS_TOKEN=***' failed"),
+        ("https://host/#id_token=s3cret", "https://host/#id_token=***"),
+        ("https://host/?token=s3cret;password=s3cret", "https://host/?token=***"),
+        ("https://host/?client_secret=s3cret, twice", "https://host/?client_secret=***, twice"),
+    ],
+)
+def test_a_query_keeps_its_names_and_loses_its_secrets(text: str, clean: str) -> None:
+    """Only the value of a parameter that is called a secret goes."""
+    assert redact(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("https://robin:s3cret", "https://robin:***"),
+        (
+            "'https://robin:s3cret' and 'https://robin:12s3cret/x'",
+            "'https://robin:***' and 'https://robin:***/x'",
+        ),
+        ("https://host:8443, https://host:, (https://host:80) and https://host:80:", None),
+    ],
+)
+def test_a_port_that_is_no_number_is_a_password(text: str, clean: str | None) -> None:
+    """An address that was cut off before its host still keeps its secret."""
+    assert redact(text) == (text if clean is None else clean)
 
 
 @given(userinfo=_USERINFO)
@@ -142,7 +206,27 @@ def test_what_follows_a_masked_header_stays_readable() -> None:
     assert redact("Authorization: Basic abc, then 401") == f"Authorization: Basic {MASK}, then 401"
 
 
-@given(text=st.text() | st.text("ah:/@ '\"=ghp_authorization*bearerx"))
+_PIECES = [
+    *"ab1 .,:/@?#&=<'\"*\n[]",
+    "://",
+    "https://",
+    "host.example",
+    ":8443",
+    "authorization:",
+    "bearer ",
+    "ghp_abcd.e",
+    "token=",
+]
+
+
+@given(
+    text=st.text()
+    | st.text("ah:/@ '\"=ghp_authorization*bearerx")
+    | st.lists(st.sampled_from(_PIECES), max_size=25).map("".join)
+)
+@example("https://u:p@a b:c@d")
+@example("https://authorization=x/y b:c@d")
+@example("https://ghp_abcd.e:8443/x@y")
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     """Text may pass through several layers; the words must not change on the way."""
     once = redact(text)
@@ -157,7 +241,27 @@ def test_a_quoted_user_info_is_not_mistaken_for_plain_text() -> None:
 
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize(
-    "piece", ["authorization:" + " " * 60_000, "://" * 30_000, "ghp_" * 30_000]
+    "piece",
+    [
+        "authorization:" + " " * 60_000,
+        "://" * 30_000,
+        "ghp_" * 30_000,
+        "://a" * 30_000,
+        "://a " * 30_000,
+        "://a:b " * 20_000,
+        "x://" + "a " * 60_000,
+        "x://a:b" + " c" * 60_000,
+        "://a:/" * 20_000,
+        ",a://" * 20_000,
+        "a:," * 40_000,
+        "a:b@" * 30_000,
+        ",a" * 60_000 + ":",
+        "@a" * 60_000,
+        "a" * 120_000,
+        "?" * 60_000 + "token" * 12_000,
+        "?token" * 20_000,
+    ],
+    ids=lambda piece: f"{piece[:8]!r}",
 )
 def test_hostile_text_is_redacted_in_time_proportional_to_its_length(piece: str) -> None:
     """A remote or a log may say anything, and must not hold up the one who masks it."""

@@ -299,12 +299,12 @@ def test_clearing_is_harmless_where_nothing_failed(tmp_path: Path) -> None:
 # --- concerns ---------------------------------------------------------------------------
 
 
-def test_a_concern_is_listed_once_where_it_was_last_observed() -> None:
-    """A repeated step does not repeat itself, and other concerns stay."""
+def test_a_concern_is_listed_once_where_it_was_first_observed() -> None:
+    """A repeated step does not repeat itself, and the order stays that of the events."""
     runtime = _runtime()
     for text in ("a", "b", "a"):
         record_concern(runtime, text)
-    assert runtime.artifacts.concerns == ["b", "a"]
+    assert runtime.artifacts.concerns == ["a", "b"]
 
 
 # --- loading ----------------------------------------------------------------------------

@@ -76,13 +76,28 @@ def test_what_was_written_is_what_is_read(
     assert read_signal(directory, "failed") == content
 
 
-def test_the_directory_is_made_and_the_file_is_for_everyone_to_read(tmp_path: Path) -> None:
-    """A status can be read by whoever may read the directory; no temporary file stays."""
+def test_the_directory_is_made_and_no_temporary_file_stays(tmp_path: Path) -> None:
+    """The first signal of a lane needs no preparation and leaves nothing beside it."""
     directory = tmp_path / "deep" / "signals"
     write_signal(directory, "active")
     assert [entry.name for entry in directory.iterdir()] == ["active"]
-    assert stat.S_IMODE((directory / "active").stat().st_mode) == 0o644
     assert (directory / "active").read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o007, 0o660), (0o000, 0o666)]
+)
+def test_files_are_open_to_whom_the_umask_lets_in(tmp_path: Path, umask: int, mode: int) -> None:
+    """A user who shares nothing shares no status, no record and no history either."""
+    before = os.umask(umask)
+    try:
+        write_signal(tmp_path, "failed", "x")
+        write_record(tmp_path, {})
+        append_history(tmp_path, "failed", "x")
+    finally:
+        os.umask(before)
+    found = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
+    assert found == dict.fromkeys(("failed", _signals.RECORD_NAME, _signals.HISTORY_NAME), mode)
 
 
 def test_a_second_write_replaces_the_first(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ server advertises; and whatever goes on past the deadline is stopped.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -63,11 +64,15 @@ class Endpoint:
     def of(cls, url: str) -> Endpoint:
         """Return the endpoint of a URL or of an scp-like address."""
         if "://" in url:
-            parts = urlsplit(url)
+            # What cannot be read is left to libgit2, which refuses it in its own words; the
+            # standard library's quote the address, password and all.
+            try:
+                parts = urlsplit(url)
+            except ValueError:
+                return cls("", "", None)
             try:
                 port = parts.port or _USUAL_PORTS.get(parts.scheme)
             except ValueError:
-                # No number: libgit2 refuses the address in its own words.
                 port = None
             return cls(parts.scheme.lower(), (parts.hostname or "").lower(), port)
         host = url.partition(":")[0].rpartition("@")[2]
@@ -91,6 +96,7 @@ class Callbacks(pygit2.RemoteCallbacks):
         *,
         ends_at: float,
         expected: dict[str, str | None] | None = None,
+        announce: Callable[[], None] | None = None,
     ) -> None:
         """Pin the exchange to an address.
 
@@ -100,12 +106,14 @@ class Callbacks(pygit2.RemoteCallbacks):
             ends_at: Reading of the monotonic clock at which the exchange is over,
                 repetitions included.
             expected: The lease: where each pushed ref was seen, ``None`` for absent.
+            announce: Called when the lease holds, right before anything is sent.
         """
         super().__init__()
         self._pinned = Endpoint.of(url)
         self._url = strip_userinfo(url)
         self._access = access
         self._expected = expected
+        self._announce = announce
         self._ends_at = ends_at
         self._secret_offered = False
         self._ssh_ways: list[tuple[str, Any]] | None = None
@@ -242,7 +250,8 @@ class Callbacks(pygit2.RemoteCallbacks):
             now = None if str(update.src) == _NOBODY else str(update.src)
             wanted = self._expected[ref]
             new = None if str(update.dst) == _NOBODY else str(update.dst)
-            if now not in (wanted, new):
+            # Of a creation not even the same commit is a success: somebody else made it.
+            if now != wanted and (now != new or wanted is None):
                 there = "is not there any more" if now is None else f"is at {now[:12]}"
                 seen = "was absent" if wanted is None else f"was at {wanted[:12]}"
                 reason = f"stale info: the remote ref {there}, and {seen} when it was examined"
@@ -254,6 +263,8 @@ class Callbacks(pygit2.RemoteCallbacks):
                     reason=reason,
                     hint="Somebody else pushed in between. Look at their commits, then repeat.",
                 )
+        if self._announce is not None:
+            self._announce()
 
     def push_update_reference(self, refname: str, message: str | None) -> None:
         """Record the server's verdict on one ref."""

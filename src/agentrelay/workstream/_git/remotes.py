@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,15 +83,24 @@ class RemoteEnd:
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
         return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
 
-    def push(self, branch: str, commit_id: str, *, expected: str | None) -> None:
+    def push(
+        self,
+        branch: str,
+        commit_id: str,
+        *,
+        expected: str | None,
+        announce: Callable[[], None] | None = None,
+    ) -> None:
         """Make the remote's branch point to a commit; fast-forward only.
 
-        Repeating it is harmless: a branch that is there already is a success.
+        Repeating an update is harmless. A creation is not repeated: a branch that is
+        there by now is somebody else's, even at the same commit.
 
         Args:
             branch: Short branch name, the same on both sides.
             commit_id: Hex id of a commit this repository has.
             expected: Hex id the remote's branch was seen at, ``None`` when it was absent.
+            announce: Called right before anything is sent, the lease being good.
 
         Raises:
             LeaseLostError: The remote's branch is not where it was seen.
@@ -103,7 +112,7 @@ class RemoteEnd:
             gitprotocol-pack(5), "report-status".
         """
         ref = f"refs/heads/{branch}"
-        self._push(f"{commit_id}:{ref}", ref, expected, f"push '{branch}'")
+        self._push(f"{commit_id}:{ref}", ref, expected, f"push '{branch}'", announce)
         set_tracking_ref(self.repository, self.tracking_ref(branch), commit_id)
 
     def delete(self, branch: str, *, expected: str) -> None:
@@ -125,12 +134,21 @@ class RemoteEnd:
         self._push(f":{ref}", ref, expected, f"delete '{branch}'")
         set_tracking_ref(self.repository, self.tracking_ref(branch), None)
 
-    def _push(self, spec: str, ref: str, expected: str | None, operation: str) -> None:
+    def _push(
+        self,
+        spec: str,
+        ref: str,
+        expected: str | None,
+        operation: str,
+        announce: Callable[[], None] | None = None,
+    ) -> None:
         """Push one refspec and check the server's word on it."""
 
         def attempt() -> Callbacks:
             remote, url = self._connect_to(pushing=True)
-            callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
+            callbacks = Callbacks(
+                url, self.access, ends_at=ends_at, expected={ref: expected}, announce=announce
+            )
             with _translated(operation, url, callbacks):
                 try:
                     remote.push([spec], callbacks=callbacks, proxy=self._proxy(url))

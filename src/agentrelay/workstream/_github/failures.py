@@ -18,6 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from agentrelay.workstream._github.connection import import_github
+from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
     PullRequestError,
@@ -55,6 +56,9 @@ _LIMIT_TEXT: Final = re.compile(
     r"rate limit|abuse detection|temporarily blocked from content creation|submitted too quickly",
     re.IGNORECASE,
 )
+
+# The words of urllib.parse about an address it cannot split.
+_URL_REFUSAL: Final = re.compile(r"netloc |Invalid IPv6 URL|Port ")
 
 # An answer's own text is a detail in our sentence, not a page of it.
 _LONGEST_DETAIL: Final = 500
@@ -156,7 +160,10 @@ def _from_transport(error: Exception, what: str, address: GitHubAddress) -> Work
 
     kind = type(error).__name__
     hint = f"is {address.api_url} the address of the API? If not, pass api_url="
-    if isinstance(error, requests.exceptions.SSLError):
+    if _quotes_address(error):
+        reason = f"an address that cannot be read; check the proxy variables ({kind})"
+        hint = "in a proxy's password write every / ? # @ as %2F %3F %23 %40"
+    elif isinstance(error, requests.exceptions.SSLError):
         reason = f"no trusted connection ({kind}: {_short(str(error))})"
         hint = "for a private certificate authority, set SSL_CERT_FILE to its bundle"
     elif isinstance(error, requests.exceptions.Timeout | TimeoutError):
@@ -224,12 +231,40 @@ def scrub(error: BaseException) -> None:
         queue += [current.__cause__, current.__context__]
         queue += [item for item in current.args if isinstance(item, BaseException)]
         current.__traceback__ = None
+        if _quotes_address(current):
+            _silence(current)
         response = getattr(current, "response", None)
         for request in (getattr(current, "request", None), getattr(response, "request", None)):
             headers = getattr(request, "headers", None)
             if headers is not None:
                 headers.pop("Authorization", None)
                 headers.pop("Proxy-Authorization", None)
+
+
+def _quotes_address(error: BaseException) -> bool:
+    """Tell whether an error quotes an address it could not read, password and all.
+
+    The address may be a proxy's: only there a password is expected.
+    """
+    import requests
+
+    # InvalidProxyURL is one of the first.
+    if isinstance(error, requests.exceptions.InvalidURL | UnicodeError):
+        return True
+    # urllib3's, by name: it is a dependency of requests, not of ours. LocationParseError
+    # and ProxySchemeUnknown are such.
+    if any(cls.__name__ == "LocationValueError" for cls in type(error).__mro__):
+        return True
+    return isinstance(error, ValueError) and bool(_URL_REFUSAL.match(str(error)))
+
+
+def _silence(error: BaseException) -> None:
+    """Empty an error of its words; it stays in the chain by its name."""
+    error.args = tuple(item for item in error.args if isinstance(item, BaseException))
+    if isinstance(error, UnicodeEncodeError):
+        error.object = ""  # what it shows is not its arguments
+    elif hasattr(error, "location"):
+        error.location = MASK
 
 
 def _text_of(data: Any) -> str:

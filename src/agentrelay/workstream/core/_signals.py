@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import stat
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -65,18 +64,20 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
     """
     signal_dir.mkdir(parents=True, exist_ok=True)
     target = signal_dir / name
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=signal_dir)
+    # A name nobody can guess, and a file that cannot be there: nothing is written through.
+    temporary = signal_dir / f".{name}.{os.urandom(8).hex()}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    # The umask says who may read; a status is for whoever it lets in.
+    descriptor = os.open(temporary, flags, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content.encode("utf-8", "replace"))
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes 0600; a status is for everyone who may read the directory.
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - a plain string path from mkstemp
-        os.replace(temporary, target)  # noqa: PTH105 - same reason
+        temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108 - same reason
+            temporary.unlink()
         raise
     _sync_directory(signal_dir)
 
@@ -177,7 +178,7 @@ def append_history(signal_dir: Path, event: str, text: str) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     # A pipe planted there must not make us wait, nor a link lead us away.
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, flags, 0o644)
+    descriptor = os.open(path, flags, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             message = f"'{path}' is not a regular file"

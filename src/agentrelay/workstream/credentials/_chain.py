@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials._gh_hosts import hosts_path, token_for
 from agentrelay.workstream.credentials._owners import canonical_host, token_variables
-from agentrelay.workstream.credentials._secret import Secret, TokenSource
+from agentrelay.workstream.credentials._secret import SealedCallable, Secret, TokenSource
 from agentrelay.workstream.errors import CredentialsRejectedError
 
 if TYPE_CHECKING:
@@ -143,13 +142,14 @@ def _from_argument(host: str, token: TokenSource) -> _Place:
     source = "the token argument"
     if callable(token):
         source, failure = "the token callable", ""
+        call = token.reveal() if isinstance(token, SealedCallable) else token
         try:
-            token = token()
+            token = call()
         except Exception as error:  # noqa: BLE001 - the caller's code may raise anything
-            failure = f"raised {type(error).__name__}: {redact(str(error))}".rstrip(": ")
+            # Its words may hold the secret that was about to be returned, in any shape.
+            failure = f"raised {type(error).__name__}"
         if failure:
-            # Outside the "except": a chained exception would be printed with its own
-            # text, which may hold the secret that was about to be returned.
+            # Outside the "except": a chained exception would be printed with its words.
             raise _refusal(f"{source} for {host} {failure}", host=host, source=source)
     value = token.reveal() if isinstance(token, Secret) else token
     if not isinstance(value, str):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from agentrelay.workstream._redact import strip_userinfo
 from agentrelay.workstream.errors import RepositoryError
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
     Loopback is never proxied: a proxy could not reach it, and would see its traffic.
 
     Args:
-        url: An ``http://`` or ``https://`` URL.
+        url: An ``http://`` or ``https://`` URL, user-info and all; one that cannot be
+            read has no proxy.
         environ: Environment to look at; the process's own by default.
 
     Returns:
@@ -71,9 +73,12 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
         networks or ``*``.
     """
     environ = os.environ if environ is None else environ
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(strip_userinfo(url))
+        port = parts.port or {"http": 80}.get(parts.scheme, 443)
+    except ValueError:  # its words quote the address; whoever connects refuses it anyway
+        return None
     host = (parts.hostname or "").rstrip(".")
-    port = parts.port or {"http": 80}.get(parts.scheme, 443)
     no_proxy = environ.get("no_proxy", environ.get("NO_PROXY", ""))
     if not host or is_loopback(host) or _is_exempt(host, port, no_proxy):
         return None

@@ -1,15 +1,17 @@
-"""A string that does not show itself."""
+"""A token, or a callable that returns one, that does not show itself."""
 
 from __future__ import annotations
 
 import hmac
+import sys
 from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeAlias
 
 from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.errors import WorkstreamError
 
-__all__ = ["Secret", "TokenSource", "seal_token"]
+__all__ = ["SealedCallable", "Secret", "TokenSource", "seal_token"]
 
 
 class Secret:
@@ -81,6 +83,71 @@ class Secret:
         return (_forgotten, ())
 
 
+class SealedCallable:
+    """A callable that does not show itself: what it is bound to may be the token.
+
+    Copies share it. A pickle holds a function of a module by its name alone; anything
+    else comes back *forgotten*, and says so when it is called.
+    """
+
+    __slots__ = ("_call",)
+
+    _call: Callable[[], str | Secret] | None
+
+    def __init__(self, call: Callable[[], str | Secret]) -> None:
+        """Hide ``call``; it is not called yet."""
+        self._call = call
+
+    def reveal(self) -> Callable[[], str | Secret]:
+        """Return the callable itself, for the one call that needs it.
+
+        Raises:
+            WorkstreamError: It came out of a pickle, which did not hold it.
+        """
+        if self._call is None:
+            raise WorkstreamError(
+                "a token callable that holds data does not travel to another process",
+                hint="pass a function of a module, or set an environment variable in that process",
+            )
+        return self._call
+
+    def __call__(self) -> str | Secret:
+        """Call it.
+
+        Raises:
+            WorkstreamError: As :meth:`reveal`.
+        """
+        return self.reveal()()
+
+    def __repr__(self) -> str:
+        """Show the mask."""
+        return f"SealedCallable({MASK!r})"
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the callables; a forgotten one equals only itself."""
+        if not isinstance(other, SealedCallable):
+            return NotImplemented
+        if self._call is None or other._call is None:
+            return self is other
+        return self._call == other._call
+
+    def __hash__(self) -> int:
+        """Hash the callable."""
+        return hash(("SealedCallable", self._call))
+
+    def __copy__(self) -> SealedCallable:
+        """Return the same object: it cannot change."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> SealedCallable:
+        """Return the same object: it cannot change."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a name, or the fact that there was a callable."""
+        return (SealedCallable, (self._call,)) if _is_named(self._call) else (_forgotten_call, ())
+
+
 TokenSource: TypeAlias = str | Secret | Callable[[], str | Secret] | None
 """What a caller may pass as ``token=``: a value, or a callable asked for each request."""
 
@@ -90,6 +157,22 @@ def _forgotten() -> Secret:
     secret = Secret("")
     secret._value = None  # noqa: SLF001 - the class's own other constructor
     return secret
+
+
+def _forgotten_call() -> SealedCallable:
+    """Make the callable that comes out of a pickle that did not hold it."""
+    sealed = SealedCallable(str)
+    sealed._call = None  # noqa: SLF001 - the class's own other constructor
+    return sealed
+
+
+def _is_named(call: object) -> bool:
+    """Tell whether a pickle would hold nothing but the name of a module's function."""
+    if not isinstance(call, FunctionType | BuiltinFunctionType):
+        return False
+    # A method of a value is a built-in function too; its name is looked up all the same.
+    module = sys.modules.get(call.__module__ or "")
+    return module is not None and vars(module).get(call.__qualname__) is call
 
 
 def seal_token(token: TokenSource) -> Secret | Callable[[], str | Secret] | None:
@@ -102,14 +185,16 @@ def seal_token(token: TokenSource) -> Secret | Callable[[], str | Secret] | None
         token: What the caller passed.
 
     Raises:
-        TypeError: ``token`` is neither text, a secret, a callable nor ``None``.
+        WorkstreamError: ``token`` is neither text, a secret, a callable nor ``None``; its
+            type is named, its value is not shown.
     """
-    if token is None or isinstance(token, Secret):
+    if token is None or isinstance(token, Secret | SealedCallable):
         return token
     if isinstance(token, str):
         return Secret(token)
     if callable(token):
-        return token
-    raise TypeError(
-        f"token must be a str, a Secret, a callable or None, not {type(token).__name__}"
+        return SealedCallable(token)
+    raise WorkstreamError(
+        f"token must be a str, a Secret, a callable or None, not {type(token).__name__}",
+        hint="decode bytes first; a callable is asked for each request",
     )

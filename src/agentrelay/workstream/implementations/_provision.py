@@ -7,7 +7,6 @@ whole again after a crash completes the lane.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,7 +23,6 @@ from agentrelay.workstream._git.worktrees import (
     Entry,
     check_out,
     entry_at,
-    git_file_target,
     last_logged,
     link_worktree,
     read_entry,
@@ -32,15 +30,13 @@ from agentrelay.workstream._git.worktrees import (
     remove_entry,
     unlock_entry,
 )
-from agentrelay.workstream._lane import Lane, same_on_some_file_system
-from agentrelay.workstream.core import _signals
+from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import (
     LaneConflictError,
     LaneNameError,
     LeaseLostError,
     PushRejectedError,
-    RepositoryError,
     WorkstreamError,
 )
 from agentrelay.workstream.implementations._lane_record import (
@@ -49,10 +45,14 @@ from agentrelay.workstream.implementations._lane_record import (
     read_lane_record,
     retire_signals,
 )
+from agentrelay.workstream.implementations._preflight import (
+    choose_base,
+    refuse_case_collisions,
+    refuse_obstacles,
+)
 from agentrelay.workstream.implementations._refusals import (
     diverged,
     moved,
-    off_branch,
     other_checkout,
 )
 
@@ -105,7 +105,7 @@ def provision(
     else:
         # A run directory elsewhere is the caller's choice; what is below it is not.
         refuse_links(lane.signal_dir, below=lane.signal_dir.parent.parent)
-    _check_obstacles(repository, lane)
+    refuse_obstacles(repository, lane)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         record = read_lane_record(lane)
@@ -128,15 +128,15 @@ def _run(run: _Provision) -> None:
     entry = entry_at(repository, lane.worktree_path)
     if remote_tip is not None:
         _refuse_foreign_remote_branch(run, remote_tip, stands=bool(tip or entry))
-    base = _base_commit(run, there[spec.base_branch])
+    base = choose_base(repository, runtime, remote_base=there[spec.base_branch], url=run.remote.url)
 
     with repository.metadata_section():
-        _refuse_case_collisions(lane)
+        refuse_case_collisions(lane)
         if tip is None and entry is None and remote_tip is None:
             # Nothing stands: whatever the signals say is of an earlier run.
             retire_signals(runtime, lane)
         start = _start(run, tip, entry, remote_tip, base)
-        _record_names(run, base, start, remote_tip)
+        _record_names(run, base, remote_tip)
         _ensure_branch(run, tip, entry, start=start)
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
@@ -159,42 +159,6 @@ def _remembered_pull(lane: Lane) -> str | None:
     return WorkstreamRuntime.load(lane.signal_dir).artifacts.merge_pr_url
 
 
-def _check_obstacles(repository: OpenRepository, lane: Lane) -> None:
-    """Refuse what is plainly in the way before the network is used."""
-    path = lane.worktree_path
-    for parent in (*reversed(path.parents), *reversed(lane.signal_dir.parents), lane.signal_dir):
-        if os.path.lexists(parent) and not parent.is_dir():
-            message = f"'{parent}' is not a directory"
-            raise LaneConflictError(message, obstacle=parent, hint="Move or remove it.")
-    if not os.path.lexists(path):
-        return
-    entry = entry_at(repository, path)
-    if entry is not None:
-        refusal = off_branch(lane, entry)
-        if refusal is not None:
-            raise refusal
-        return
-    if not path.is_dir():
-        message = f"'{path}' is not a directory"
-        raise LaneConflictError(message, obstacle=path, hint="Move or remove it.")
-    others = sorted(name for name in os.listdir(path) if name != ".git")
-    target = git_file_target(path)
-    repository_moved = (
-        target is not None
-        and target.name == lane.admin_name
-        and not target.exists()
-        and read_entry(repository.worktrees_admin_dir / lane.admin_name) is not None
-    )
-    if others and not repository_moved:
-        message = (
-            f"'{path}' exists and is not a worktree of '{repository.path}' "
-            f"(it holds {', '.join(repr(name) for name in others[:3])})"
-        )
-        raise LaneConflictError(
-            message, obstacle=path, hint="Look at what it is, then move or remove it."
-        )
-
-
 def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str, *, stands: bool) -> None:
     """One lane has one winner across machines: who created the remote branch."""
     if run.record.owns(remote_tip) or (stands and run.record.claim is None):
@@ -213,60 +177,7 @@ def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str, *, stands: b
     )
 
 
-def _base_commit(run: _Provision, remote_base: str | None) -> str:
-    """Return the commit to cut from: the newer side, the remote's where they diverge."""
-    branch = run.runtime.spec.base_branch
-    local_base = run.repository.resolve(f"refs/heads/{branch}")
-    if remote_base is None and local_base is None:
-        message = (
-            f"the base branch '{branch}' exists neither at '{run.remote.url}' nor in "
-            f"'{run.repository.path}'"
-        )
-        raise RepositoryError(
-            message,
-            path=run.repository.path,
-            hint="Create and push it, or set the workstream's base_branch.",
-        )
-    if remote_base is None:
-        assert local_base is not None
-        return local_base
-    if local_base is None or run.repository.contains(local_base, remote_base):
-        return remote_base
-    if run.repository.contains(remote_base, local_base):
-        return local_base
-    record_concern(
-        run.runtime,
-        f"base branch '{branch}' has diverged: local {local_base[:12]}, remote "
-        f"{remote_base[:12]}; the lane was cut from the remote's",
-    )
-    return remote_base
-
-
-def _refuse_case_collisions(lane: Lane) -> None:
-    """Refuse a lane whose name differs from another's only by case."""
-    for directory, name, kind in (
-        (lane.worktrees_dir.parent, lane.graph, "graph name"),
-        (lane.worktrees_dir, lane.workstream_id, "workstream id"),
-        (lane.signal_dir.parent, lane.workstream_id, "workstream id"),
-    ):
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for other in os.listdir(directory):
-                if not same_on_some_file_system(name, other):
-                    continue
-                record = _signals.read_record(directory / other)
-                if record is not None and record.get("claim") == "released":
-                    continue
-                rule = "names must differ by more than case"
-                message = (
-                    f"{kind} '{name}' cannot name a lane: it differs from '{other}' in "
-                    f"'{directory}' only by case"
-                )
-                raise LaneNameError(
-                    message, name=name, rule=rule, hint="Choose a name that differs in letters."
-                )
-
-
-def _record_names(run: _Provision, base: str, start: str, remote_tip: str | None) -> None:
+def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
     """Write down what the lane is before anything of it is made."""
     spec, lane, state = run.runtime.spec, run.lane, run.runtime.state
     run.record = run.record.write(
@@ -281,7 +192,7 @@ def _record_names(run: _Provision, base: str, start: str, remote_tip: str | None
         base_commit=run.record.base_commit if run.is_known and run.record.base_commit else base,
         remote=run.remote.access.remote,
         claim="pushed" if run.record.claim == "pushed" and remote_tip is not None else "wanted",
-        attempt=start,
+        attempt=run.record.attempt if run.is_known else None,
     )
     state.signal_dir = lane.signal_dir
     state.worktree_path = lane.worktree_path
@@ -390,9 +301,13 @@ def _push(run: _Provision, remote_tip: str | None) -> None:
     lane, repository = run.lane, run.repository
     tip = repository.resolve(lane.branch_ref)
     assert tip is not None
-    if remote_tip is None:
+
+    def announce() -> None:
+        # Only from here on can the branch at the remote be ours.
         run.record = run.record.write(lane, attempt=tip)
-        run.remote.push(lane.branch, tip, expected=None)
+
+    if remote_tip is None:
+        run.remote.push(lane.branch, tip, expected=None, announce=announce)
     elif not (repository.contains(remote_tip, tip) or repository.contains(tip, remote_tip)):
         raise diverged(lane, here=tip, there=remote_tip, url=run.remote.url)
 

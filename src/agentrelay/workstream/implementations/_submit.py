@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.proof import is_merged
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.unsaved import has_unsaved
@@ -164,6 +165,9 @@ def _bring_up_to_date(
     elif remote_tip is not None and not repository.contains(remote_tip, tip):
         raise diverged(lane, here=tip, there=remote_tip, url=end.url)
     if repository.contains(tip, target_tip):
+        return None
+    if remote_tip is None and is_merged(repository, tip, target_refs=(end.tracking_ref(target),)):
+        # Squashed or rebased into the target, and the branch deleted: it stays deleted.
         return None
     if tip != remote_tip:
         end.push(lane.branch, tip, expected=remote_tip)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from agentrelay.workstream._durations import check_seconds, check_whole_seconds
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
@@ -67,8 +68,8 @@ class GhWorkstreamIntegrator:
 
         Raises:
             WorkstreamError: The lane was never prepared.
-            RepositoryError: No repository at GitHub can be told from the remote, or the
-                branch or its target does not exist.
+            RepositoryError: No repository at GitHub can be told from the remote, the branch
+                or its target does not exist, or a setting is no duration.
             LaneConflictError: Lane and remote branch have diverged, or the worktree is
                 not on the lane's branch.
             LaneBusyError: Another thread or process is working on this lane.
@@ -81,6 +82,9 @@ class GhWorkstreamIntegrator:
         from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._submit import submit
 
+        check_seconds("lane_timeout_s", self.lane_timeout_s)
+        check_seconds("network_timeout_s", self.network_timeout_s)
+        check_whole_seconds("api_timeout_s", self.api_timeout_s)
         spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
         if branch is None:
             message = f"workstream '{spec.id}' has no integration branch"

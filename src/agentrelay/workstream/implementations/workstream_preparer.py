@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from agentrelay.workstream._durations import check_seconds
 from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
@@ -66,7 +67,8 @@ class GitWorkstreamPreparer:
 
         Raises:
             LaneNameError: A name cannot be a ref and a directory; nothing was changed.
-            RepositoryError: No such repository, remote or base branch.
+            RepositoryError: No such repository, remote or base branch, or a setting that is
+                no duration; nothing was changed.
             LaneConflictError: Something that is not this lane's is in the way.
             LaneBusyError: Another thread or process is working on this lane.
             LeaseLostError: Somebody else created the lane's remote branch first.
@@ -77,6 +79,8 @@ class GitWorkstreamPreparer:
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._provision import provision
 
+        check_seconds("lane_timeout_s", self.lane_timeout_s)
+        check_seconds("network_timeout_s", self.network_timeout_s)
         spec = workstream_runtime.spec
         lane = Lane.of(Path(self.repo_path), self.graph_name, spec.id, run_dir=self.run_dir)
         check_branch_name(spec.base_branch, kind="base branch")

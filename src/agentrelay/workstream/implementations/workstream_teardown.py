@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from agentrelay.workstream._durations import check_seconds, check_whole_seconds
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -66,7 +67,8 @@ class GitWorkstreamTeardown:
             workstream_runtime: Workstream runtime whose resources should be cleaned up.
 
         Raises:
-            RepositoryError: There is no repository to clean up in.
+            RepositoryError: There is no repository to clean up in, or a setting is no
+                duration.
             LaneConflictError: The state names a branch that is not this lane's.
             LaneBusyError: Another thread or process is working on this lane.
         """
@@ -74,6 +76,9 @@ class GitWorkstreamTeardown:
         from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._clean_up import clean_up, lane_of
 
+        check_seconds("lane_timeout_s", self.lane_timeout_s)
+        check_seconds("network_timeout_s", self.network_timeout_s)
+        check_whole_seconds("api_timeout_s", self.api_timeout_s)
         lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
         if lane is None:
             return

@@ -1,0 +1,68 @@
+"""Durations a caller set, checked before anything is done with them.
+
+A negative or endless wait means something else to every clock it reaches: a lock waits
+for ever, a deadline never comes, a socket gives up at once. None of them gets that far.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from agentrelay.workstream.errors import RepositoryError
+
+__all__ = ["check_seconds", "check_whole_seconds"]
+
+# A socket waits in poll(2), which counts milliseconds in a C int. Measured: 2**32 ms and
+# 0.2 s more were over after 0.2 s.
+_LONGEST_POLL_S: Final = (2**31 - 1) // 1000
+_LONGEST_SHOWN: Final = 40
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Accept a finite number of seconds that a lock can wait.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What the caller set it to.
+
+    Raises:
+        RepositoryError: It is no number, negative, not finite or too large.
+    """
+    # A truth value is an int to Python, and a mistake here. NaN compares as false.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        usable = False
+    else:
+        usable = 0 <= value <= threading.TIMEOUT_MAX
+    if not usable:
+        raise RepositoryError(
+            f"{name} is {_shown(value)}, which is no duration",
+            hint=f"Set {name} to a finite number of seconds, "
+            f"from 0 to {threading.TIMEOUT_MAX:.0f}.",
+        )
+
+
+def check_whole_seconds(name: str, value: object) -> None:
+    """Accept a positive whole number of seconds that a socket can wait.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What the caller set it to.
+
+    Raises:
+        RepositoryError: It is no ``int``, not positive or too large.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _LONGEST_POLL_S:
+        raise RepositoryError(
+            f"{name} is {_shown(value)}, which the API's client cannot wait",
+            hint=f"Set {name} to a whole number of seconds, from 1 to {_LONGEST_POLL_S}.",
+        )
+
+
+def _shown(value: object) -> str:
+    """Show a value that may be anything, in a few characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an int of thousands of digits
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
