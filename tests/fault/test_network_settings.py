@@ -131,3 +131,14 @@ def test_a_file_that_is_no_ca_bundle_is_named(
     monkeypatch.setenv("SSL_CERT_FILE", str(nonsense))
     with pytest.raises(RepositoryError, match=r"nonsense\.pem"):
         prepare(repo)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3cret-token:x@127.0.0.1:o/r", "https://robin:s3cret-token@0.0.0.0:1/o/r.git"]
+)
+def test_a_secret_in_the_remotes_address_is_in_no_error(repo: Path, url: str) -> None:
+    """Even where libgit2 takes a part of the user-info for the host."""
+    pygit2.Repository(str(repo)).remotes.set_url("origin", url)
+    with pytest.raises(RemoteUnavailableError) as caught:
+        prepare(repo)
+    assert "s3cret" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"

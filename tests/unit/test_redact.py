@@ -265,4 +265,4 @@ def test_a_quoted_user_info_is_not_mistaken_for_plain_text() -> None:
 )
 def test_hostile_text_is_redacted_in_time_proportional_to_its_length(piece: str) -> None:
     """A remote or a log may say anything, and must not hold up the one who masks it."""
-    assert len(redact(piece)) <= len(piece)
+    assert len(redact(piece)) < 2 * len(piece)

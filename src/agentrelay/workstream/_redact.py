@@ -91,7 +91,8 @@ def redact(text: str, *secrets: str) -> str:
 
     Returns:
         The text with user-info removed from URLs, and known secrets, GitHub tokens,
-        ports that are no numbers, secret query values and authorization headers replaced by ``***``.
+        ports that are no numbers, secret query values and authorization headers
+        replaced by ``***``.
     """
     for secret in sorted(secrets, key=len, reverse=True):
         if secret:

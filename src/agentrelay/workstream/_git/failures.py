@@ -206,11 +206,17 @@ def remote_failures(
         raise _remote_error(error, operation, url, source, searched) from error
 
 
+def _user_info(url: str) -> list[str]:
+    """Return what an address holds before its host: libgit2 may take it for the host."""
+    before = url.rpartition("@")[0].rpartition("://")[2]
+    return [part for part in (before, *before.split(":")) if part not in {"", "git"}]
+
+
 def _remote_error(
     error: Exception, operation: str, url: str, source: str | None, searched: str | None
 ) -> WorkstreamError:
     """Choose the error for a failed exchange with a remote."""
-    words = say(error)
+    words = redact(say(error), *_user_info(url))
     lowered = words.lower()
     message = f"cannot {operation} at '{redact(url)}': {words}"
     if isinstance(error, pygit2.CertificateError) or "certificate" in lowered:
