@@ -4,6 +4,6 @@ Everything here speaks of repositories, refs, worktrees and remotes; nothing her
 knows what a workstream runtime is.
 """
 
-from agentrelay.workstream._git import library
+from agentrelay.workstream._git import libgit2
 
-library.load()
+libgit2.load()

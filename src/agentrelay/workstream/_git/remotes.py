@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pygit2
 
-from agentrelay.workstream._git import library
+from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
@@ -79,7 +79,7 @@ class RemoteEnd:
                 return {str(head.name): str(head.oid) for head in heads}
 
         ends_at = time.monotonic() + self.access.deadline_s
-        library.configure_network()
+        libgit2.configure_network()
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
         return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
 
@@ -162,7 +162,7 @@ class RemoteEnd:
             return callbacks
 
         ends_at = time.monotonic() + self.access.deadline_s
-        library.configure_network()
+        libgit2.configure_network()
         callbacks = until_free(attempt, busy=is_transient, what=operation)
         reason = callbacks.verdicts.get(ref, "the server did not report on it")
         if reason is not None:

@@ -63,7 +63,7 @@ def _agentrelay_search_path(tmp_path_factory: pytest.TempPathFactory) -> Iterato
     These settings belong to the whole process and are read when a repository is opened,
     so switching them for each test would gain nothing.
     """
-    from agentrelay.workstream._git.library import load
+    from agentrelay.workstream._git.libgit2 import load
 
     # On a machine without certificates a plain import would fail.
     load()
