@@ -264,3 +264,128 @@ def test_a_file_where_a_directory_belongs_is_named_before_anything_is_made(
     assert (repo / name).read_text() == "a file"
     assert REF not in refs(repo)
     assert os.listdir(repo / ".git" / "refs" / "heads") == ["main"]
+
+
+def test_a_remote_whose_name_has_a_slash_proves_nothing_either(tmp_path: Path) -> None:
+    """A lane's own tracking ref is no proof, whatever the remote is called."""
+    bare = create_bare_repository(tmp_path / "origin.git")
+    repo = clone_repository(bare, tmp_path / "clone")
+    pygit2.Repository(str(repo)).remotes.create("team/origin", str(bare))
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    preparer = GitWorkstreamPreparer(repo, "nightly", remote="team/origin")
+    preparer.prepare_workstream(runtime)
+    assert runtime.state.worktree_path is not None
+    work = commit_files(runtime.state.worktree_path, {"work": "x"}, message="work")
+    worktree = pygit2.Repository(str(runtime.state.worktree_path))
+    worktree.remotes["team/origin"].push([f"{REF}:{REF}"])
+    GitWorkstreamTeardown(repo, remote="team/origin").teardown_workstream(runtime)
+    assert work in [tip for ref, tip in refs(repo).items() if "/rescue/" in ref]
+
+
+def test_what_a_remote_was_once_seen_to_have_proves_nothing(place: Place) -> None:
+    """The next prune forgets a branch that the remote has deleted since."""
+    work = commit_files(place.worktree, {"work": "x"}, message="work")
+    pygit2.Repository(str(place.repo)).references.create("refs/remotes/origin/feature", work)
+    place.tear_down()
+    assert work in [tip for ref, tip in refs(place.repo).items() if "/rescue/" in ref]
+
+
+@pytest.mark.parametrize("by", [Place.tear_down, Place.prepare])
+def test_work_in_a_worktree_that_only_lacks_its_unlocking_is_kept(
+    place: Place, by: Callable[[Place], None]
+) -> None:
+    """A prepare killed at its last step leaves what looks like a finished worktree."""
+    (place.admin_dir / "locked").write_text("initializing (agentrelay-workstream)")
+    (place.worktree / "README.md").write_text("edited")
+    (place.worktree / "new.txt").write_text("new")
+    by(place)
+    kept = place.kept()
+    assert kept["unstaged"]["README.md"] == b"edited"
+    assert kept["untracked"]["new.txt"] == b"new"
+
+
+def test_a_worktree_made_anew_is_in_the_middle_of_nothing(place: Place) -> None:
+    """A merge left over would make the next commit claim what its tree lacks."""
+    theirs = place.loose_commit("theirs")
+    (place.admin_dir / "MERGE_HEAD").write_text(f"{theirs}\n")
+    shutil.rmtree(place.worktree)
+    place.prepare()
+    assert not (place.admin_dir / "MERGE_HEAD").exists()
+    place.assert_reachable(theirs)
+
+
+@pytest.mark.parametrize("by", [Place.tear_down, Place.prepare])
+def test_a_locked_worktree_that_is_not_there_is_left_alone(
+    place: Place, by: Callable[[Place], None]
+) -> None:
+    """It may be on a disk that is not mounted just now."""
+    (place.admin_dir / "locked").write_text("usb stick")
+    shutil.rmtree(place.worktree)
+    if by is Place.prepare:
+        with pytest.raises(LaneConflictError, match="usb stick"):
+            by(place)
+    else:
+        by(place)
+        assert any("usb stick" in concern for concern in place.runtime.artifacts.concerns)
+    assert (place.admin_dir / "locked").read_text() == "usb stick"
+    assert REF in refs(place.repo)
+
+
+def test_a_lane_of_a_repository_that_was_moved_is_torn_down(place: Place) -> None:
+    """Made at one mount point, cleaned up at another."""
+    (place.worktree / "draft.txt").write_text("draft")
+    elsewhere = place.repo.with_name("elsewhere")
+    place.repo.rename(elsewhere)
+    place.repo = elsewhere
+    assert place.runtime.state.signal_dir is not None
+    signals = elsewhere / ".workflow/nightly/workstreams/parser"
+    place.runtime = WorkstreamRuntime.load(signals)
+    place.tear_down()
+    assert not (elsewhere / ".worktrees").exists()
+    assert REF not in refs(elsewhere)
+    assert place.kept()["untracked"]["draft.txt"] == b"draft"
+
+
+def test_a_teardown_at_another_remote_is_refused(place: Place, tmp_path: Path) -> None:
+    """The lane's branch is not there, and would be forgotten where it is."""
+    other = create_bare_repository(tmp_path / "other.git")
+    pygit2.Repository(str(place.repo)).remotes.create("up", str(other))
+    with pytest.raises(LaneConflictError, match="remote 'origin'"):
+        GitWorkstreamTeardown(place.repo, remote="up").teardown_workstream(place.runtime)
+    place.tear_down()
+    assert REF not in refs(place.bare)
+
+
+def test_a_teardown_finds_the_run_directory_by_itself(tmp_path: Path) -> None:
+    """The reference's constructor has no setting for it; the state knows."""
+    bare = create_bare_repository(tmp_path / "origin.git")
+    repo = clone_repository(bare, tmp_path / "clone")
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    preparer = GitWorkstreamPreparer(repo, "nightly", run_dir=tmp_path / "run")
+    preparer.prepare_workstream(runtime)
+    GitWorkstreamTeardown(repo).teardown_workstream(runtime)
+    assert '"released"' in (tmp_path / "run/workstreams/parser/lane.json").read_text()
+
+
+def test_a_shallow_clone_is_not_fetched_into_by_path(tmp_path: Path) -> None:
+    """libgit2's local transport would drop the boundary and leave a broken history."""
+    bare = create_bare_repository(tmp_path / "origin.git")
+    repo = clone_repository(bare, tmp_path / "clone")
+    tip = refs(repo)["refs/heads/main"]
+    (repo / ".git" / "shallow").write_text(f"{tip}\n")
+    with pytest.raises(Exception, match="shallow clone"):
+        GitWorkstreamPreparer(repo, "nightly").prepare_workstream(
+            WorkstreamRuntime(WorkstreamSpec("parser"))
+        )
+    assert (repo / ".git" / "shallow").read_text() == f"{tip}\n"
+
+
+def test_a_teardown_in_a_damaged_history_keeps_the_branches_and_says_so(place: Place) -> None:
+    """What cannot be told merged is not deleted, and no raw error escapes."""
+    work = commit_files(place.worktree, {"work": "x"}, message="work")
+    handle = pygit2.Repository(str(place.repo))
+    parent = str(handle[work].peel(pygit2.Commit).parent_ids[0])
+    older = str(handle[parent].peel(pygit2.Commit).parent_ids[0])
+    (place.repo / ".git/objects" / older[:2] / older[2:]).unlink()
+    place.tear_down()
+    assert work in refs(place.repo).values()

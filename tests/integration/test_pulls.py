@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import json
 import logging
@@ -576,8 +577,7 @@ def test_a_pull_request_that_is_not_whole_or_not_ours_is_not_believed(
     [
         {"head": {"ref": "other", "sha": "0", "repo": {"full_name": "octo/widgets"}}},
         {"head": {"ref": _HEAD, "sha": "0", "repo": {"full_name": "octo/fork"}}},
-        {"head": {"ref": _HEAD, "sha": "0", "repo": None}},
-        {"head": None},
+        {"head": {"ref": _HEAD, "sha": "0", "label": f"fork:{_HEAD}", "repo": None}},
         {"base": {"ref": "release"}},
         {"state": "closed"},
     ],
@@ -586,8 +586,30 @@ def test_a_server_that_ignores_a_filter_does_not_pass_off_anothers_pull_request(
     changes: dict[str, Any], server: GitHubServer, client: GitHubClient
 ) -> None:
     """Each item's branches and repository are compared here as well."""
-    server.faults.add(_list_of(_pull_json(server, **changes), 1))
+    server.faults.add(_list_of(_pull_json(server, **changes)))
     assert find_pulls(client, head_branch=_HEAD, base_branch="main", state="open") == []
+
+
+@pytest.mark.parametrize("item", [1, None, {}, {"head": None}, {"head": {"sha": "0"}}])
+def test_an_item_nobody_can_read_is_not_taken_for_no_pull_request(
+    item: Any, server: GitHubServer, client: GitHubClient
+) -> None:
+    """Saying "there is none" would let a clean-up close the one there is."""
+    server.faults.add(_list_of(item))
+    with pytest.raises(RemoteUnavailableError, match="which branch"):
+        find_pulls(client, head_branch=_HEAD)
+
+
+@pytest.mark.parametrize("repo", [None, {}, {"id": 1}])
+def test_an_emulator_that_knows_no_forks_is_understood(
+    repo: Any, server: GitHubServer, client: GitHubClient
+) -> None:
+    """Named explicitly, it need not repeat the repository's name."""
+    head = {"ref": _HEAD, "sha": "0" * 40, "repo": repo}
+    server.faults.add(_list_of(_pull_json(server, head=head)))
+    named = GitHubClient(dataclasses.replace(client.address, api_is_given=True), token=_TOKEN)
+    assert [pull.head_branch for pull in find_pulls(named, head_branch=_HEAD)] == [_HEAD]
+    named.close()
 
 
 def test_the_smallest_whole_pull_request_is_enough(

@@ -7,6 +7,7 @@ two different files under one name.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
@@ -39,8 +40,19 @@ class _ThreadLock:
 
 # One lock a path and process, gone when nobody uses it. Two orchestrators in one
 # process must share it, so it cannot hang on an instance.
-_thread_locks: Final[weakref.WeakValueDictionary[str, _ThreadLock]] = weakref.WeakValueDictionary()
-_registry: Final = threading.Lock()
+_thread_locks: weakref.WeakValueDictionary[str, _ThreadLock] = weakref.WeakValueDictionary()
+_registry = threading.Lock()
+
+
+def _forget_threads() -> None:
+    """Start afresh in a forked child: the threads that hold these locks are not there."""
+    global _registry, _thread_locks  # noqa: PLW0603 - a lock cannot be reset in place
+    _registry = threading.Lock()
+    _thread_locks = weakref.WeakValueDictionary()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 @contextmanager

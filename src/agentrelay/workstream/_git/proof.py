@@ -11,8 +11,10 @@ from agentrelay.workstream._git.repository import OpenRepository
 
 __all__ = ["is_contained", "is_merged"]
 
-_LASTING: Final = ("refs/heads/", "refs/remotes/", "refs/tags/")
-_OF_A_LANE: Final = re.compile(r"refs/(heads|remotes/[^/]+)/agentrelay/")
+# Not refs/remotes: what a remote was once seen to have, it may have deleted since, and the
+# next "git fetch --prune" forgets it.
+_LASTING: Final = ("refs/heads/", "refs/tags/")
+_OF_A_LANE: Final = re.compile(r"refs/heads/(.*/)?agentrelay/[^/]+/[^/]+/")
 
 
 def is_contained(
@@ -20,8 +22,9 @@ def is_contained(
 ) -> bool:
     """Return whether a commit's work survives when its lane's refs are gone.
 
-    Branches of lanes, here or as the remote's were last seen, prove nothing: they come
-    and go, and two of them that are torn down at once must not count on each other.
+    Branches of lanes prove nothing: they come and go, and two of them that are torn down
+    at once must not count on each other. Neither do remote-tracking refs, unless the
+    caller names one among the targets because the remote has just confirmed it.
 
     Args:
         repository: Repository to look in.

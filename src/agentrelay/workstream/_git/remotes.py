@@ -198,18 +198,28 @@ class RemoteEnd:
         return proxy_for(url) if url.startswith(("http://", "https://")) else None
 
     def _connect_to(self, *, pushing: bool) -> tuple[pygit2.Remote, str]:
-        """Return a fresh remote: one that has listed refs cannot push over HTTP."""
+        """Return a fresh remote: one that has listed refs cannot push over HTTP.
+
+        Never the named remote itself. Fetching from it also applies its configured
+        refspecs, which in a mirror force the user's own branches; pushing to it makes
+        libgit2 delete remote-tracking refs, in a way that can lose others.
+
+        Returns:
+            The remote, and the address it leads to.
+        """
         handle = self.repository.handle
+        name = self.access.remote
         try:
-            remote = handle.remotes[self.access.remote]
+            remote = handle.remotes[name]
         except (KeyError, ValueError, pygit2.GitError) as error:
-            raise _no_remote(self.repository, self.access.remote) from error
+            raise _no_remote(self.repository, name) from error
         url = (remote.push_url if pushing else None) or remote.url or ""
-        absolute = _absolute(url, self.repository)
-        # Never the named remote itself. Fetching from it also applies its configured
-        # refspecs, which in a mirror force the user's own branches; pushing to it makes
-        # libgit2 delete remote-tracking refs, in a way that can lose others.
-        return handle.remotes.create_anonymous(absolute), absolute
+        # As it was written: making a remote of it applies url.<base>.insteadOf, once.
+        keys = [f"remote.{name}.pushurl"] if pushing else []
+        keys.append(f"remote.{name}.url")
+        raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
+        made = handle.remotes.create_anonymous(_absolute(raw, self.repository))
+        return made, _absolute(url, self.repository)
 
 
 def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
@@ -224,6 +234,13 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         raise _no_remote(repository, access.remote) from error
     url = _absolute(remote.url or "", repository)
     push_url = _absolute(remote.push_url or remote.url or "", repository)
+    if repository.handle.is_shallow and (url.startswith(("/", "file:"))):
+        message = f"'{repository.path}' is a shallow clone, and its remote '{redact(url)}' a path"
+        raise RepositoryError(
+            message,
+            path=repository.path,
+            hint="libgit2 would damage it: run 'git fetch --unshallow', or use another address.",
+        )
     return RemoteEnd(repository, access, redact(url), redact(push_url))
 
 

@@ -98,7 +98,11 @@ class OpenRepository:
             return ancestor in self.handle
         if ancestor not in self.handle or descendant not in self.handle:
             return False
-        return bool(self.handle.descendant_of(descendant, ancestor))
+        try:
+            return bool(self.handle.descendant_of(descendant, ancestor))
+        except pygit2.GitError:
+            # A part of the history is missing: nothing is proved by it.
+            return False
 
 
 def common_dir_of(git_dir: Path) -> Path:

@@ -33,8 +33,10 @@ __all__ = [
     "INITIALIZING",
     "Entry",
     "check_out",
+    "clear_operation",
     "entries",
     "entry_at",
+    "entry_of_moved",
     "git_file_target",
     "last_logged",
     "link_worktree",
@@ -50,6 +52,20 @@ _GITS_INITIALIZING: Final = "initializing"
 INITIALIZING: Final = "initializing (agentrelay-workstream)"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
+# gitrepository-layout(5) and sequencer.c: what says that an operation is under way.
+_OPERATION_FILES: Final = (
+    "MERGE_HEAD",
+    "MERGE_MODE",
+    "MERGE_MSG",
+    "MERGE_RR",
+    "MERGE_AUTOSTASH",
+    "AUTO_MERGE",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "REBASE_HEAD",
+    "SQUASH_MSG",
+)
+_OPERATION_DIRS: Final = ("rebase-merge", "rebase-apply", "sequencer")
 
 
 @dataclass(frozen=True)
@@ -225,6 +241,34 @@ def link_worktree(
     entry = read_entry(admin_dir)
     assert entry is not None
     return entry
+
+
+def clear_operation(entry: Entry) -> None:
+    """Forget a merge, rebase or pick that was under way in a worktree that is made anew.
+
+    Left in place, the next commit would claim to have merged what its tree lacks. What
+    it brought in must have been kept before.
+    """
+    with repository_failures("forget the operation in progress", path=entry.admin_dir):
+        for name in _OPERATION_FILES:
+            (entry.admin_dir / name).unlink(missing_ok=True)
+        for name in _OPERATION_DIRS:
+            if (entry.admin_dir / name).is_dir():
+                remove_tree(entry.admin_dir / name)
+
+
+def entry_of_moved(
+    repository: OpenRepository, worktree_path: Path, *, admin_name: str
+) -> Entry | None:
+    """Return the entry of a worktree whose repository was moved as a whole, or ``None``.
+
+    Its ``.git`` file names the right entry at a place that does not exist any more, as in
+    a container with another mount point.
+    """
+    target = git_file_target(worktree_path)
+    if target is None or target.name != admin_name or target.exists():
+        return None
+    return read_entry(repository.worktrees_admin_dir / admin_name)
 
 
 def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entry) -> Entry:

@@ -100,6 +100,9 @@ def find_pulls(
         if not isinstance(answer.data, list):
             raise unusable(operation, address, "it is not a list")
         for item in answer.data:
+            if _text(item, "head", "ref") is None:
+                # Leaving it out would say that there is no pull request.
+                raise unusable(operation, address, "an item does not say which branch it is of")
             if not _is_of_branch(item, address, head_branch, base_branch):
                 continue
             try:
@@ -220,11 +223,13 @@ def _is_of_branch(
         return False
     if base_branch is not None and _text(item, "base", "ref") != base_branch:
         return False
-    if address.api_is_given and isinstance(item, dict) and "repo" not in (item.get("head") or {}):
-        # An emulator, named explicitly, that knows a single repository and no forks.
-        return True
-    # Null once a fork was deleted, and then it was not this repository.
-    full_name = _text(item, "head", "repo", "full_name") or ""
+    full_name = _text(item, "head", "repo", "full_name")
+    if full_name is None:
+        # Null once a fork was deleted, and then it was not this repository. But an emulator,
+        # named explicitly, may know a single repository and no forks.
+        label = _text(item, "head", "label") or f"{address.owner}:{head_branch}"
+        ours = f"{address.owner}:{head_branch}"
+        return address.api_is_given and label.lower() == ours.lower()
     return full_name.lower() == address.full_name.lower()
 
 

@@ -27,7 +27,9 @@ from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     entry_at,
+    entry_of_moved,
     read_entry,
+    relink_worktree,
     remove_entry,
 )
 from agentrelay.workstream._github.pulls import find_pulls
@@ -40,7 +42,7 @@ from agentrelay.workstream.implementations._lane_record import (
     lane_lock,
     read_lane_record,
 )
-from agentrelay.workstream.implementations._refusals import moved, other_checkout
+from agentrelay.workstream.implementations._refusals import locked_and_absent, moved, other_checkout
 
 __all__ = ["clean_up", "lane_of"]
 
@@ -59,6 +61,7 @@ class _CleanUp:
     remote_tip: str | None = None
     remote_seen: bool = False
     seen_before: str | None = None
+    confirmed: frozenset[str] = frozenset()
     failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,7 +93,7 @@ class _CleanUp:
         names = dict.fromkeys((spec.merge_target_branch, spec.base_branch))
         found: list[str] = []
         for name in names:
-            if self.remote is not None:
+            if self.remote is not None and name in self.confirmed:
                 found.append(self.remote.tracking_ref(name))
             found.append(f"refs/heads/{name}")
         # A lane whose target is its own branch has proved nothing.
@@ -114,12 +117,17 @@ def clean_up(
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         run = _CleanUp(lane, runtime, repository, read_lane_record(lane))
+        _refuse_other_remote(run, access)
         run.stood = (
-            repository.resolve(lane.branch_ref) is not None
+            read_ref(repository.common_dir, lane.branch_ref) is not None
             or entry_at(repository, lane.worktree_path) is not None
         )
         run.step("reach the remote", lambda: _look_at_remote(run, access))
-        run.branches_stay = _why_branches_stay(run, api)
+        try:
+            with repository_failures("tell what is merged", path=repository.path):
+                run.branches_stay = _why_branches_stay(run, api)
+        except WorkstreamError as error:
+            run.branches_stay = f"what is merged could not be told ({error})"
         run.step("remove the worktree", lambda: _remove_worktree(run))
         run.step("delete the local branch", lambda: _delete_local_branch(run))
         run.step("delete the remote branch", lambda: _delete_remote_branch(run))
@@ -142,6 +150,10 @@ def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -
         LaneNameError: A name breaks a rule.
     """
     state = runtime.state
+    noted = state.signal_dir
+    if run_dir is None and noted is not None and noted.parent.name == "workstreams":
+        # Wherever the preparer put it; the record there says whose it is.
+        run_dir = noted.parent.parent
     if state.branch_name is not None:
         return Lane.from_branch(repo_path, state.branch_name, runtime.spec.id, run_dir=run_dir)
     if state.worktree_path is not None:
@@ -155,6 +167,14 @@ def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -
     return None
 
 
+def _refuse_other_remote(run: _CleanUp, access: RemoteAccess) -> None:
+    """Refuse to look for the lane's branch where it was never pushed."""
+    noted = run.record.data.get("remote")
+    if run.record.is_ours and isinstance(noted, str) and noted != access.remote:
+        message = f"lane '{run.lane}' was pushed to the remote '{noted}', not to '{access.remote}'"
+        raise LaneConflictError(message, obstacle=noted, hint=f"Pass remote={noted!r}.")
+
+
 def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
     """Fetch the target and whatever others pushed to the lane."""
     run.remote = open_remote(run.repository, access)
@@ -163,6 +183,7 @@ def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
     run.seen_before = run.repository.resolve(run.remote.tracking_ref(run.lane.branch))
     there = run.remote.fetch(branches)
     run.remote_tip = there[run.lane.branch]
+    run.confirmed = frozenset(name for name, tip in there.items() if tip is not None)
     run.remote_seen = True
 
 
@@ -197,6 +218,11 @@ def _remove_worktree(run: _CleanUp) -> None:
     lane, repository = run.lane, run.repository
     entry = entry_at(repository, lane.worktree_path)
     if entry is None:
+        stray = entry_of_moved(repository, lane.worktree_path, admin_name=lane.admin_name)
+        if stray is not None:
+            with repository.metadata_section():
+                entry = relink_worktree(repository, lane.worktree_path, stray)
+    if entry is None:
         _remove_stale_entry(run)
         _tidy(run)
         return
@@ -205,7 +231,10 @@ def _remove_worktree(run: _CleanUp) -> None:
         raise LaneConflictError(
             message, obstacle=lane.worktree_path, hint="Unlock it if nobody needs it."
         )
-    if entry.is_half_made:
+    if entry.is_half_made and not (
+        (entry.admin_dir / "index").exists()
+        and any(path.name != ".git" for path in lane.worktree_path.iterdir())
+    ):
         # Never handed to anybody: what lies there came from the branch alone, except for
         # an index that outlived an earlier folder.
         run.rescuer.keep_entry(entry)
@@ -247,6 +276,9 @@ def _remove_stale_entry(run: _CleanUp) -> None:
         if entry is not None and entry.is_live:
             raise moved(lane, entry)
         if entry is not None:
+            refusal = locked_and_absent(lane, entry)
+            if refusal is not None:
+                raise refusal
             run.rescuer.keep_entry(entry)
             remove_entry(repository, entry)
 

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktrees import entry_at, git_file_target, read_entry
+from agentrelay.workstream._git.worktrees import entry_at, entry_of_moved
 from agentrelay.workstream._lane import Lane, same_on_some_file_system
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
@@ -35,14 +35,7 @@ def refuse_obstacles(repository: OpenRepository, lane: Lane) -> None:
         message = f"'{path}' is not a directory"
         raise LaneConflictError(message, obstacle=path, hint="Move or remove it.")
     others = sorted(name for name in os.listdir(path) if name != ".git")
-    target = git_file_target(path)
-    repository_moved = (
-        target is not None
-        and target.name == lane.admin_name
-        and not target.exists()
-        and read_entry(repository.worktrees_admin_dir / lane.admin_name) is not None
-    )
-    if others and not repository_moved:
+    if others and entry_of_moved(repository, path, admin_name=lane.admin_name) is None:
         message = (
             f"'{path}' exists and is not a worktree of '{repository.path}' "
             f"(it holds {', '.join(repr(name) for name in others[:3])})"

@@ -7,6 +7,7 @@ whole again after a crash completes the lane.
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from agentrelay.workstream._git.trash import set_aside, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     check_out,
+    clear_operation,
     entry_at,
     last_logged,
     link_worktree,
@@ -52,6 +54,7 @@ from agentrelay.workstream.implementations._preflight import (
 )
 from agentrelay.workstream.implementations._refusals import (
     diverged,
+    locked_and_absent,
     moved,
     other_checkout,
 )
@@ -141,7 +144,7 @@ def _run(run: _Provision) -> None:
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
     if entry.is_half_made:
-        _keep_staged(run, entry)
+        _keep_leftovers(run, entry)
         check_out(lane.worktree_path)
         unlock_entry(entry)
     _push(run, remote_tip)
@@ -251,6 +254,9 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         if ours.is_live:
             raise moved(lane, ours)
         # The folder was deleted, or the whole repository was moved.
+        refusal = locked_and_absent(lane, ours)
+        if refusal is not None:
+            raise refusal
         return relink_worktree(repository, lane.worktree_path, ours)
     if ours is not None:
         # Half made by a crash or by libgit2, or left on another commit with its folder gone.
@@ -265,19 +271,24 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
     return made
 
 
-def _keep_staged(run: _Provision, entry: Entry) -> None:
-    """Keep what was staged in a worktree whose folder somebody deleted.
+def _keep_leftovers(run: _Provision, entry: Entry) -> None:
+    """Keep what an earlier life of a worktree left, before its files are written anew.
 
-    A checkout writes its index last, so an index here is not of an interrupted one.
+    The folder was deleted by hand, or a prepare was killed when everything but the unlocking
+    was done. A checkout writes its index last, so without one there was neither.
     """
     index = entry.admin_dir / "index"
-    if not index.exists():
-        return
-    rescuer = _rescuer(run)
-    rescuer.keep_staged(entry)
-    # What the index said beyond HEAD is safe; the new checkout starts from HEAD.
-    index.unlink()
-    _tell(run, rescuer)
+    if run.created_entry is None and index.exists():
+        rescuer = _rescuer(run)
+        path = run.lane.worktree_path
+        if any(name != ".git" for name in os.listdir(path)):
+            rescuer.keep_worktree(entry, path)
+        else:
+            rescuer.keep_entry(entry)
+        # What the index said beyond HEAD is safe; the new checkout starts from HEAD.
+        index.unlink()
+        _tell(run, rescuer)
+    clear_operation(entry)
 
 
 def _rescuer(run: _Provision) -> Rescuer:

@@ -9,7 +9,7 @@ from agentrelay.workstream._git.worktrees import Entry, entries
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["diverged", "moved", "off_branch", "other_checkout"]
+__all__ = ["diverged", "locked_and_absent", "moved", "off_branch", "other_checkout"]
 
 
 def diverged(lane: Lane, *, here: str, there: str, url: str) -> LaneConflictError:
@@ -32,6 +32,18 @@ def off_branch(lane: Lane, entry: Entry) -> LaneConflictError | None:
         obstacle=lane.worktree_path,
         hint=f"Finish what is going on there and switch back to '{lane.branch}', or tear the "
         "lane down.",
+    )
+
+
+def locked_and_absent(lane: Lane, entry: Entry) -> LaneConflictError | None:
+    """Return the refusal of a locked worktree that is not there: on an unmounted disk, say."""
+    if entry.locked is None or entry.is_half_made or lane.worktree_path.is_dir():
+        return None
+    return LaneConflictError(
+        f"the worktree of lane '{lane}' is locked ({entry.locked or 'no reason given'}) and not "
+        "there",
+        obstacle=lane.worktree_path,
+        hint="Bring it back, or unlock it if nobody needs it.",
     )
 
 
@@ -58,8 +70,10 @@ def other_checkout(
     if repository.is_head(lane.branch_ref):
         where = repository.common_dir.parent
     for other in entries(repository):
-        if other.head_ref == lane.branch_ref and other.is_live and other != besides:
-            where = other.worktree_path
+        # A locked worktree that is not there may be on a disk that is not mounted.
+        stands = other.is_live or (other.locked is not None and not other.is_half_made)
+        if other.head_ref == lane.branch_ref and stands and other != besides:
+            where = other.worktree_path or other.admin_dir
     if where is None:
         return None
     return LaneConflictError(
