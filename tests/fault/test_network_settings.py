@@ -142,3 +142,27 @@ def test_a_secret_in_the_remotes_address_is_in_no_error(repo: Path, url: str) ->
     with pytest.raises(RemoteUnavailableError) as caught:
         prepare(repo)
     assert "s3cret" not in f"{caught.value} {caught.value!r} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize(
+    ("before_ms", "connect_ms", "silence_ms"), [(0, 15_000, 60_000), (7, 7, 7)]
+)
+def test_libgit2_gets_time_outs_where_the_process_has_none(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, before_ms: int, connect_ms: int, silence_ms: int
+) -> None:
+    """0 would wait for ever; what the process chose is left alone."""
+    settings = pygit2.settings
+    found = settings.server_connect_timeout, settings.server_timeout
+    settings.server_connect_timeout = settings.server_timeout = before_ms
+    # A path that leads nowhere: the exchange is over at once.
+    pygit2.Repository(str(repo)).remotes.set_url("origin", str(repo.with_name("nowhere.git")))
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    try:
+        with pytest.raises(RemoteUnavailableError):
+            prepare(repo)
+        assert (settings.server_connect_timeout, settings.server_timeout) == (
+            connect_ms,
+            silence_ms,
+        )
+    finally:
+        settings.server_connect_timeout, settings.server_timeout = found
