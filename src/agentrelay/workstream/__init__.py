@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
     WorkstreamIntegrator,
     WorkstreamPreparer,
@@ -63,6 +64,7 @@ __all__ = [
     "RemoteError",
     "RemoteUnavailableError",
     "RepositoryError",
+    "RetryPolicy",
     "StandardWorkstreamRunner",
     "TaskSummary",
     "WorkstreamArtifacts",

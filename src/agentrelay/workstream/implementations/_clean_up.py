@@ -36,7 +36,7 @@ from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
-from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
     lane_lock,
@@ -204,7 +204,16 @@ def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
         return None if remembered is None else f"{remembered} could not be asked for ({error})"
     try:
         with api.client(address) as client:
-            pulls = find_pulls(client, head_branch=run.lane.branch, state="open")
+            try:
+                pulls = find_pulls(
+                    client,
+                    head_branch=run.lane.branch,
+                    head_full_name=api.head_full_name,
+                    state="open",
+                )
+            finally:
+                if (remark := renamed(client)) is not None:
+                    record_concern(run.runtime, remark)
     except WorkstreamError as error:
         if remembered is None and not (address.is_hosted or address.api_is_given):
             # Some other git server: nothing says that it has pull requests at all.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_merged
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
@@ -9,17 +11,21 @@ from agentrelay.workstream._git.repository import OpenRepository, open_repositor
 from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.client import GitHubClient
+from agentrelay.workstream._github.extras import Extras, add_extras
 from agentrelay.workstream._github.failures import is_no_commits
-from agentrelay.workstream._github.pulls import PullRequest, find_pulls, open_pull
+from agentrelay.workstream._github.opening import Opened, open_pull
+from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
-from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._lane_record import lane_lock
 from agentrelay.workstream.implementations._pull_text import render_body, render_title
 from agentrelay.workstream.implementations._refusals import diverged, off_branch
 
 __all__ = ["submit"]
+
+_NO_EXTRAS: Final = Extras()
 
 
 def submit(
@@ -29,6 +35,8 @@ def submit(
     access: RemoteAccess,
     api: ApiAccess,
     lane_timeout_s: float,
+    draft: bool = False,
+    extras: Extras = _NO_EXTRAS,
 ) -> None:
     """Submit one lane; see ``GhWorkstreamIntegrator.create_integration_pr``.
 
@@ -48,15 +56,34 @@ def submit(
             _nothing_to_merge(runtime, lane)
             return
         with api.client(address) as client:
-            pull = _settle(runtime, lane, client, tip)
-    if pull is None:
-        _nothing_to_merge(runtime, lane)
-    elif pull.state == "merged":
+            try:
+                opened = _settle(
+                    runtime, lane, client, tip, draft=draft, head_full_name=api.head_full_name
+                )
+                if opened is None:
+                    _nothing_to_merge(runtime, lane)
+                    return
+                _record(runtime, opened)
+                if opened.pull.state == "open":
+                    # Not before the lane's end is on record: a crash here is completed by
+                    # asking for what is missing.
+                    for remark in add_extras(client, opened.pull, extras, is_new=opened.is_new):
+                        record_concern(runtime, remark)
+            finally:
+                if (moved := renamed(client)) is not None:
+                    record_concern(runtime, moved)
+
+
+def _record(runtime: WorkstreamRuntime, opened: Opened) -> None:
+    """Write down what became of the lane."""
+    pull = opened.pull
+    for remark in opened.remarks:
+        record_concern(runtime, remark)
+    runtime.clear_failure()
+    if pull.state == "merged":
         record_concern(runtime, f"{pull.url} had been merged already, at this very commit")
-        runtime.clear_failure()
         runtime.mark_merged()
     else:
-        runtime.clear_failure()
         runtime.reopen()
         runtime.mark_pr_created(pull.url)
 
@@ -76,21 +103,30 @@ def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:
 
 
 def _settle(
-    runtime: WorkstreamRuntime, lane: Lane, client: GitHubClient, tip: str
-) -> PullRequest | None:
+    runtime: WorkstreamRuntime,
+    lane: Lane,
+    client: GitHubClient,
+    tip: str,
+    *,
+    draft: bool,
+    head_full_name: str | None,
+) -> Opened | None:
     """Return the lane's one pull request: open, merged at this commit, or opened now.
 
     Returns:
         ``None`` when GitHub finds nothing to merge: the target moved meanwhile.
     """
     target = runtime.spec.merge_target_branch
-    found = find_pulls(client, head_branch=lane.branch, base_branch=target)
+    found = find_pulls(
+        client, head_branch=lane.branch, base_branch=target, head_full_name=head_full_name
+    )
     for pull in found:
         if pull.state == "open":
-            return pull
+            return Opened(pull)
     # A squash or rebase merge leaves the commits ahead of the target for ever.
-    if found and found[0].state == "merged" and found[0].head_sha == tip:
-        return found[0]
+    for pull in found:
+        if pull.state == "merged" and pull.head_sha == tip:
+            return Opened(pull)
     artifacts = runtime.artifacts
     try:
         return open_pull(
@@ -104,6 +140,9 @@ def _settle(
                 tuple(artifacts.task_summaries),
                 tuple(artifacts.concerns),
             ),
+            head_sha=tip,
+            head_full_name=head_full_name,
+            draft=draft,
         )
     except PullRequestError as error:
         if is_no_commits(error):
