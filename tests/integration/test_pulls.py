@@ -486,11 +486,13 @@ def test_a_new_name_that_cannot_be_asked_for_is_left_out(
     location = f"{server.api_url}/repositories/4711/pulls"
     server.faults.add(
         Fault.redirect(location),
-        Fault.status(500, path="/repositories/4711"),
+        Fault.status(404, path="/repositories/4711"),
         Fault.redirect(location),
-        Fault.status(200, body="[]", path="/repositories/4711"),
+        Fault.status(200, body='{"full_name": "octo/a/b"}', path="/repositories/4711"),
+        Fault.redirect(location),
+        Fault.status(200, body='{"full_name": "octo/widgets"}', path="/repositories/4711"),
     )
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(PullRequestError) as caught:
             find_pulls(client, head_branch=_HEAD)
         assert "renamed or moved" in str(caught.value.hint)

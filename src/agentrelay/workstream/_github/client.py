@@ -143,7 +143,7 @@ class GitHubClient:
         body: Fields | None = None,
         etag: str | None = None,
         at: Literal["repository", "api"] = "repository",
-        shape: type | None = None,
+        check: Callable[[Answer], object] | None = None,
     ) -> Answer:
         """Make one request; a GET is repeated as the policy allows, anything else is not.
 
@@ -161,7 +161,9 @@ class GitHubClient:
             etag: The ``etag`` header of an earlier answer: where nothing has changed
                 since, the answer is 304 without data, and free of the hourly quota.
             at: ``"api"`` when ``path`` is below the API's base instead.
-            shape: ``list`` or ``dict``: what the data must be to be an answer at all.
+            check: Raises what
+                :func:`agentrelay.workstream._github.failures.unusable` returns where the
+                answer is none; a GET is repeated after that as well.
 
         Raises:
             CredentialsRejectedError: The token was refused, or none was offered.
@@ -179,13 +181,17 @@ class GitHubClient:
                     answer = self._once(
                         method, path, operation, parameters, body, etag, at, deadline
                     )
-                    if shape is None or etag is not None or isinstance(answer.data, shape):
-                        return answer
-                    raise unusable(operation, self._address, f"it is not a {shape.__name__}")
+                    if check is not None:
+                        check(answer)
+                except _MovedError as moved:
+                    if at != "repository" or not self._follow(moved.location):
+                        raise moved.error from moved.error.__cause__
                 except WorkstreamError as error:
                     failures += 1
                     if method != "GET" or not self.pause_after(error, failures, deadline):
                         raise
+                else:
+                    return answer
 
     def pause_after(self, error: WorkstreamError, failures: int, deadline: Deadline) -> bool:
         """Wait until a request may be repeated after a failure, if it may.
@@ -228,38 +234,42 @@ class GitHubClient:
         at: Literal["repository", "api"],
         deadline: Deadline,
     ) -> Answer:
-        """Send one request, and once more where the repository has a new name."""
-        while True:
-            address = self._address
-            if deadline.left_s <= 0:
-                raise RemoteUnavailableError(
-                    f"could not {operation} on {address.host}/{address.full_name}: "
-                    f"the deadline of {self.policy.deadline_s:g} s is over",
-                    url=address.api_url,
-                    hint="try again later, or allow more time: RetryPolicy(deadline_s=...)",
-                )
-            credential = find_credential(
-                address.host, token=self._token, environ=self._environ, home=self._home
+        """Send one request, once.
+
+        Raises:
+            _MovedError: The repository is said to be somewhere else.
+            WorkstreamError: Anything else that is no success.
+        """
+        address = self._address
+        if deadline.left_s <= 0:
+            raise RemoteUnavailableError(
+                f"could not {operation} on {address.host}/{address.full_name}: "
+                f"the deadline of {self.policy.deadline_s:g} s is over",
+                url=address.api_url,
+                hint="try again later, or allow more time: RetryPolicy(deadline_s=...)",
             )
-            base = f"/repos/{address.full_name}" if at == "repository" else ""
-            failure: Exception
-            try:
-                line = self._line(credential)
-                line.connection.left_s = deadline.left_s
-                return send(
-                    line,
-                    method,
-                    base + path,
-                    parameters=_filled(parameters, address),
-                    body=_filled(body, address),
-                    etag=etag,
-                )
-            except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
-                failure = error
-            location = location_of(failure)
-            if location and at == "repository" and self._follow(location, credential, deadline):
-                continue
-            raise self._translated(failure, operation, address, credential)
+        credential = find_credential(
+            address.host, token=self._token, environ=self._environ, home=self._home
+        )
+        base = f"/repos/{address.full_name}" if at == "repository" else ""
+        try:
+            line = self._line(credential)
+            line.connection.left_s = deadline.left_s
+            return send(
+                line,
+                method,
+                base + path,
+                parameters=_filled(parameters, address),
+                body=_filled(body, address),
+                etag=etag,
+            )
+        except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
+            failure = error
+        ours = self._translated(failure, operation, address, credential)
+        location = location_of(failure)
+        if location is not None:
+            raise _MovedError(ours, location)
+        raise ours
 
     def _translated(
         self,
@@ -282,25 +292,37 @@ class GitHubClient:
             ours.__cause__ = failure
         return ours
 
-    def _follow(self, location: str, credential: Credential | None, deadline: Deadline) -> bool:
+    def _follow(self, location: str) -> bool:
         """Learn the repository's new name from a redirect, once in a client's life.
 
         Only a path on the very same host is taken from the redirect: a token follows
         nobody elsewhere.
+
+        Raises:
+            WorkstreamError: The name could not be asked for just now.
         """
-        path = path_to_ask(self._address, location)
-        if path is None or self.renamed_from is not None or deadline.left_s <= 0:
+        old = self._address
+        path = path_to_ask(old, location)
+        if path is None or self.renamed_from is not None:
             return False
+
+        def check(answer: Answer) -> None:
+            data = answer.data
+            if not isinstance(data, dict) or not isinstance(data.get("full_name"), str):
+                raise unusable("ask for the new name", old, "it is not a repository")
+
         try:
-            line = self._line(credential)
-            line.connection.left_s = deadline.left_s
-            answer = send(line, "GET", path)
-        except Exception:  # noqa: BLE001 - the redirect itself is what gets reported
+            answer = self.request(
+                "GET", path, operation="ask for the new name", at="api", check=check
+            )
+        except WorkstreamError as error:
+            if is_passing(error):
+                raise
             return False
-        moved = new_address(self._address, answer.data)
+        moved = new_address(old, answer.data)
         if moved is None:
             return False
-        self.renamed_from, self._address = self._address.full_name, moved
+        self.renamed_from, self._address = old.full_name, moved
         return True
 
     def _line(self, credential: Credential | None) -> Line:
@@ -320,6 +342,21 @@ class GitHubClient:
         )
         self._local.line = line
         return line
+
+
+class _MovedError(Exception):
+    """An answer that says the repository is somewhere else.
+
+    Attributes:
+        error: Our error, for when that does not help.
+        location: Where.
+    """
+
+    def __init__(self, error: WorkstreamError, location: str) -> None:
+        """Carry both to the one who decides."""
+        super().__init__(location)
+        self.error = error
+        self.location = location
 
 
 def _filled(fields: Fields | None, address: GitHubAddress) -> Mapping[str, Any] | None:

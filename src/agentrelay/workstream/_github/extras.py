@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agentrelay.workstream._github.failures import unusable
-from agentrelay.workstream._github.pulls import PullRequest, get_pull
+from agentrelay.workstream._github.pulls import PullRequest, get_pull, insist_on_list
 from agentrelay.workstream._github.settling import settle
 from agentrelay.workstream.errors import PullRequestError, WorkstreamError
 
@@ -59,14 +59,15 @@ class _Request:
         missing: Returns the body that asks for what a pull request lacks, empty for nothing.
         method: HTTP method.
         path: Path below the repository's own.
-        shortfall: Tells from an answer what was left out of it, empty for nothing.
+        shortfall: Tells from an answer what was left out, empty for nothing, ``None``
+            where it is no answer.
     """
 
     what: str
     missing: Callable[[PullRequest], dict[str, Any]]
     method: str
     path: str
-    shortfall: Callable[[Any], str] = lambda _: ""
+    shortfall: Callable[[Any], str | None]
 
 
 def add_extras(
@@ -106,9 +107,10 @@ def _carry_out(client: GitHubClient, pull: PullRequest, request: _Request) -> st
 
     def send() -> str:
         answer = client.request(request.method, request.path, operation=operation, body=body)
-        if not isinstance(answer.data, dict | list):
-            raise unusable(operation, client.address, "it says nothing")
-        return request.shortfall(answer.data)
+        shortfall = request.shortfall(answer.data)
+        if shortfall is None:
+            raise unusable(operation, client.address, "it does not say what became of it")
+        return shortfall
 
     def look() -> str | None:
         nonlocal body
@@ -116,6 +118,15 @@ def _carry_out(client: GitHubClient, pull: PullRequest, request: _Request) -> st
         return None if body else ""
 
     return settle(client, send=send, look=look)
+
+
+def _about(number: int) -> Callable[[Any], str | None]:
+    """Return the reading of an answer that is about the pull request as a whole."""
+
+    def shortfall(data: Any) -> str | None:
+        return "" if isinstance(data, dict) and data.get("number") == number else None
+
+    return shortfall
 
 
 def _lacking(wanted: Iterable[str], there: Iterable[str]) -> list[str]:
@@ -138,7 +149,11 @@ def _labels(
         names = _lacking(extras.labels, pull.labels)
         return {"labels": names} if names else {}
 
-    return _Request("set the labels", missing, "POST", f"/issues/{pull.number}/labels")
+    def shortfall(data: Any) -> str | None:
+        return "" if isinstance(data, list) else None
+
+    path = f"/issues/{pull.number}/labels"
+    return _Request("set the labels", missing, "POST", path, shortfall)
 
 
 def _reviewers(
@@ -159,7 +174,7 @@ def _reviewers(
     if not is_new and missing(pull):
         reviewed += _who_reviewed(client, pull)
     path = f"/pulls/{pull.number}/requested_reviewers"
-    return _Request("request the reviewers", missing, "POST", path)
+    return _Request("request the reviewers", missing, "POST", path, _about(pull.number))
 
 
 def _who_reviewed(client: GitHubClient, pull: PullRequest) -> list[str]:
@@ -184,9 +199,11 @@ def _assignees(
         names = _lacking(extras.assignees, pull.assignees)
         return {"assignees": names} if names else {}
 
-    def shortfall(data: Any) -> str:
+    def shortfall(data: Any) -> str | None:
         entries = data.get("assignees") if isinstance(data, dict) else None
-        there = [entry.get("login") for entry in entries or () if isinstance(entry, dict)]
+        if not isinstance(entries, list):
+            return None
+        there = [entry.get("login") for entry in entries if isinstance(entry, dict)]
         left_out = _lacking(extras.assignees, [name for name in there if isinstance(name, str)])
         names = ", ".join(left_out)
         return f"GitHub does not assign it to {names}, who lacks access" if names else ""
@@ -210,7 +227,8 @@ def _milestone(
         there = pull.milestone is not None and pull.milestone[0] == number
         return {} if there else {"milestone": number}
 
-    return _Request("set the milestone", missing, "PATCH", f"/issues/{pull.number}")
+    path = f"/issues/{pull.number}"
+    return _Request("set the milestone", missing, "PATCH", path, _about(pull.number))
 
 
 def _number_of(client: GitHubClient, title: str) -> int:
@@ -236,7 +254,13 @@ def _pages(
     entries: list[Any] = []
     for page in range(1, _MOST_PAGES + 1):
         query = {**parameters, "per_page": _PER_PAGE, "page": page}
-        answer = client.request("GET", path, operation=operation, parameters=query, shape=list)
+        answer = client.request(
+            "GET",
+            path,
+            operation=operation,
+            parameters=query,
+            check=lambda answer: insist_on_list(answer, operation, client.address),
+        )
         entries += answer.data
         if 'rel="next"' not in answer.headers.get("link", ""):
             return entries

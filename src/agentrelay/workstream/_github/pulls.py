@@ -17,12 +17,14 @@ from agentrelay.workstream._github.settling import settle
 if TYPE_CHECKING:
     from agentrelay.workstream._github.address import GitHubAddress
     from agentrelay.workstream._github.client import GitHubClient
+    from agentrelay.workstream._github.transport import Answer
 
 __all__ = [
     "NotOursError",
     "PullRequest",
     "find_pulls",
     "get_pull",
+    "insist_on_list",
     "is_of_branch",
     "read_pull",
     "update_pull_body",
@@ -129,17 +131,27 @@ def find_pulls(
                 "/pulls",
                 operation=operation,
                 parameters=lambda address, page=page: query(address, page),
-                shape=list,
+                check=lambda answer: insist_on_list(answer, operation, client.address),
             )
             for item in answer.data:
                 pull = _own(item, client.address, head_branch, base_branch, head_full_name)
                 if isinstance(pull, str):
                     raise unusable(operation, client.address, pull)
-                if pull and (state == "all" or (state == "open") == (pull.state == "open")):
+                if pull and state in {"all", "open" if pull.state == "open" else "closed"}:
                     found[pull.number] = pull
             if 'rel="next"' not in answer.headers.get("link", ""):
                 return [found[number] for number in sorted(found, reverse=True)]
     raise unusable(operation, client.address, f"it did not end after {_MOST_PAGES} pages")
+
+
+def insist_on_list(answer: Answer, operation: str, address: GitHubAddress) -> None:
+    """Refuse an answer that is no list.
+
+    Raises:
+        RemoteUnavailableError: It is something else.
+    """
+    if not isinstance(answer.data, list):
+        raise unusable(operation, address, "it is not a list")
 
 
 def _own(
@@ -208,14 +220,19 @@ def _one(
     client: GitHubClient, method: str, number: int, operation: str, body: dict[str, Any] | None
 ) -> PullRequest:
     """Ask for one pull request by its own path and insist on an answer about it."""
-    answer = client.request(method, f"/pulls/{number}", operation=operation, body=body)
-    try:
-        pull = read_pull(answer.data, client.address)
-    except NotOursError as error:
-        raise unusable(operation, client.address, str(error)) from None
-    if pull.number != number:
-        raise unusable(operation, client.address, f"it is about number {pull.number}")
-    return pull
+
+    def read(answer: Answer) -> PullRequest:
+        try:
+            pull = read_pull(answer.data, client.address)
+        except NotOursError as error:
+            raise unusable(operation, client.address, str(error)) from None
+        if pull.number != number:
+            raise unusable(operation, client.address, f"it is about number {pull.number}")
+        return pull
+
+    return read(
+        client.request(method, f"/pulls/{number}", operation=operation, body=body, check=read)
+    )
 
 
 def is_of_branch(
