@@ -101,8 +101,6 @@ class Connection:
             verify: Certificate bundle, or ``True`` for the default one.
             proxy: Proxy URL, or ``None``.
         """
-        import requests
-
         parts = urlsplit(api_url)
         # The attribute PyGithub compares with its own host.
         self.host = parts.hostname
@@ -110,7 +108,7 @@ class Connection:
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._timeout_s = timeout_s
         self._sockets = _Sockets()
-        self._session = requests.Session()
+        self._session = _blind_session()
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, _watched_adapter(self._sockets))
         # Proxies, certificates and netrc come from the credential chain alone.
@@ -267,6 +265,21 @@ class _Sockets:
                 over.set()
         if rang.is_set():
             raise TimeoutError("the answer did not end in time")
+
+
+def _blind_session() -> requests.Session:
+    """Return a session that sees no redirects.
+
+    Even where it is told to follow none, requests reads where they lead, and their whole
+    body: an address it cannot read would be an error of its own.
+    """
+    import requests
+
+    class Blind(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002 - theirs
+            return None
+
+    return Blind()
 
 
 def _watched_adapter(sockets: _Sockets) -> requests.adapters.HTTPAdapter:

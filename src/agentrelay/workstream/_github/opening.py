@@ -170,18 +170,11 @@ def _settled(
             raise unusable(operation, client.address, str(error)) from None
 
     def look() -> tuple[PullRequest, bool] | None:
-        # The filter by head may forget a fork of the same owner.
-        fork = wish.head_full_name
-        same_owner = fork is not None and fork.partition("/")[0].lower() == (
-            client.address.owner.lower()
-        )
         for pull in find_pulls(
             client,
             head_branch=wish.head_branch,
             base_branch=wish.base_branch,
-            head_full_name=fork,
-            state="open" if same_owner else "all",
-            head_filter=not same_owner,
+            head_full_name=wish.head_full_name,
         ):
             if pull.state == "open" or (pull.state == "merged" and pull.head_sha == head_sha):
                 return pull, False

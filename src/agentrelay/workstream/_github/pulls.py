@@ -35,6 +35,9 @@ _PER_PAGE: Final = 100
 # 5000 pull requests of one branch do not exist; a server that keeps saying "next" does.
 _MOST_PAGES: Final = 50
 
+# Three hundred closed pull requests back is far enough for a lane's.
+_LATEST_PAGES: Final = 3
+
 
 @dataclass(frozen=True)
 class PullRequest:
@@ -90,11 +93,12 @@ def find_pulls(
     base_branch: str | None = None,
     head_full_name: str | None = None,
     state: Literal["open", "closed", "all"] = "all",
-    head_filter: bool = True,
 ) -> list[PullRequest]:
     """Return the pull requests of a branch, newest first.
 
-    Those of other repositories that use the same branch name are not among them.
+    Those of other repositories that use the same branch name are not among them. Of a
+    fork that has the repository's own owner, closed ones are only found among the
+    latest: GitHub's filter knows owners and no repositories, and may forget such a fork.
 
     Args:
         client: Client of the repository.
@@ -102,8 +106,6 @@ def find_pulls(
         base_branch: Branch they ask to merge into, or ``None`` for any.
         head_full_name: ``"owner/name"`` of the fork that holds the branch; the
             repository itself by default.
-        head_filter: Whether GitHub is asked for this branch alone. Its filter knows
-            owners and no repositories: of two forks with one owner it may forget one.
         state: Which to ask for; a merged one counts as closed here.
 
     Raises:
@@ -112,36 +114,70 @@ def find_pulls(
         PullRequestError: GitHub refused.
         RemoteUnavailableError: No usable answer.
     """
-    operation = f"list the pull requests of {head_branch}"
+    search = _Search(head_branch, base_branch, head_full_name)
+    with client.deadline():
+        if not search.is_forgotten(client.address):
+            found = _list(client, search, state, _MOST_PAGES)
+        elif state == "all":
+            found = _list(client, search, "open", _MOST_PAGES)
+            found |= _list(client, search, "closed", _LATEST_PAGES)
+        else:
+            found = _list(
+                client, search, state, _LATEST_PAGES if state == "closed" else _MOST_PAGES
+            )
+    return [found[number] for number in sorted(found, reverse=True)]
 
-    def query(address: GitHubAddress, page: int) -> dict[str, str | int]:
+
+@dataclass(frozen=True)
+class _Search:
+    """Which pull requests are looked for."""
+
+    head_branch: str
+    base_branch: str | None
+    head_full_name: str | None
+
+    def is_forgotten(self, address: GitHubAddress) -> bool:
+        """Tell whether GitHub's filter by head may leave them out."""
+        if self.head_full_name is None or self.head_full_name.lower() == address.full_name.lower():
+            return False
+        return self.head_full_name.partition("/")[0].lower() == address.owner.lower()
+
+    def query(self, address: GitHubAddress, state: str, page: int) -> dict[str, str | int]:
+        """Return the query for one page."""
         asked: dict[str, str | int] = {"state": state, "per_page": _PER_PAGE, "page": page}
-        if head_filter:
-            owner = (head_full_name or address.full_name).partition("/")[0]
-            asked["head"] = f"{owner}:{head_branch}"
-        if base_branch is not None:
-            asked["base"] = base_branch
+        if not self.is_forgotten(address):
+            owner = (self.head_full_name or address.full_name).partition("/")[0]
+            asked["head"] = f"{owner}:{self.head_branch}"
+        if self.base_branch is not None:
+            asked["base"] = self.base_branch
         return asked
 
+
+def _list(
+    client: GitHubClient, search: _Search, state: Literal["open", "closed", "all"], most_pages: int
+) -> dict[int, PullRequest]:
+    """Read a list page by page; the whole of it, unless only the latest are wanted."""
+    operation = f"list the pull requests of {search.head_branch}"
     found: dict[int, PullRequest] = {}
-    with client.deadline():
-        for page in range(1, _MOST_PAGES + 1):
-            answer = client.request(
-                "GET",
-                "/pulls",
-                operation=operation,
-                parameters=lambda address, page=page: query(address, page),
-                check=lambda answer: insist_on_list(answer, operation, client.address),
-            )
-            for item in answer.data:
-                pull = _own(item, client.address, head_branch, base_branch, head_full_name)
-                if isinstance(pull, str):
-                    raise unusable(operation, client.address, pull)
-                if pull and state in {"all", "open" if pull.state == "open" else "closed"}:
-                    found[pull.number] = pull
-            if 'rel="next"' not in answer.headers.get("link", ""):
-                return [found[number] for number in sorted(found, reverse=True)]
-    raise unusable(operation, client.address, f"it did not end after {_MOST_PAGES} pages")
+    for page in range(1, most_pages + 1):
+        answer = client.request(
+            "GET",
+            "/pulls",
+            operation=operation,
+            parameters=lambda address, page=page: search.query(address, state, page),
+            check=lambda answer: insist_on_list(answer, operation, client.address),
+        )
+        for item in answer.data:
+            pull = _own(item, client.address, search)
+            if isinstance(pull, str):
+                raise unusable(operation, client.address, pull)
+            if pull and state in {"all", "open" if pull.state == "open" else "closed"}:
+                found[pull.number] = pull
+        if 'rel="next"' not in answer.headers.get("link", ""):
+            return found
+    if most_pages == _LATEST_PAGES:
+        return found
+    raise unusable(operation, client.address, f"it did not end after {most_pages} pages")
 
 
 def insist_on_list(answer: Answer, operation: str, address: GitHubAddress) -> None:
@@ -154,18 +190,18 @@ def insist_on_list(answer: Answer, operation: str, address: GitHubAddress) -> No
         raise unusable(operation, address, "it is not a list")
 
 
-def _own(
-    item: object,
-    address: GitHubAddress,
-    head_branch: str,
-    base_branch: str | None,
-    head_full_name: str | None,
-) -> PullRequest | str | None:
+def _own(item: object, address: GitHubAddress, search: _Search) -> PullRequest | str | None:
     """Read an item of a list: ours, why it cannot be told, or ``None`` for another's."""
     if _text(item, "head", "ref") is None:
         # Leaving it out would say that there is no pull request.
         return "an item does not say which branch it is of"
-    if not is_of_branch(item, address, head_branch, base_branch, head_full_name=head_full_name):
+    if not is_of_branch(
+        item,
+        address,
+        search.head_branch,
+        search.base_branch,
+        head_full_name=search.head_full_name,
+    ):
         return None
     try:
         return read_pull(item, address)
