@@ -126,6 +126,22 @@ def test_a_merged_one_is_recognised_at_its_commit(fork: Fork) -> None:
     assert len(fork.world.github.pulls()) == 1
 
 
+def test_of_closed_ones_the_latest_are_looked_through(fork: Fork) -> None:
+    """A list that does not end is read as far as a lane's could be, and no further."""
+    fork.world.github.faults.add(
+        Fault.status(
+            200,
+            body="[]",
+            headers=[("link", '<x>; rel="next"')],
+            path="state=closed",
+            times=99,
+        )
+    )
+    fork.integrate()
+    assert len(fork.world.github.pulls()) == 1
+    assert len(fork.world.github.requests) <= 5
+
+
 def test_maintainers_who_cannot_be_let_in_are_left_out(fork: Fork) -> None:
     """An organisation's fork cannot allow it: it is opened without, and that is said."""
     fork.world.github.faults.add(

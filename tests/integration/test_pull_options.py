@@ -163,6 +163,50 @@ def test_what_is_refused_is_a_concern_and_the_pull_request_stands(
     assert lane.artifacts.concerns == [concern]
 
 
+def test_a_milestone_is_looked_for_on_every_page(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The hundred and first is found like the first."""
+    for number in range(101):
+        world.github.add_milestone(f"Week {number}")
+    assert integrate(world, repo, lane, milestone="Week 100").milestone == "Week 100"
+    assert asked(world).count("GET /milestones") == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("[]", "did not end after 10 pages"),
+        ('[{"title": "Spring", "number": "1"}]', "did not end after 10 pages"),
+    ],
+)
+def test_a_list_without_an_end_is_a_concern(
+    world: World, repo: Path, lane: WorkstreamRuntime, body: str, why: str
+) -> None:
+    """It is asked a bounded number of times, and what cannot be read is nothing found."""
+    world.github.faults.add(
+        Fault.status(
+            200, body=body, headers=[("link", '<x>; rel="next"')], path="milestones", times=99
+        )
+    )
+    integrate(world, repo, lane, milestone="Spring")
+    (concern,) = lane.artifacts.concerns
+    assert why in concern
+    assert asked(world).count("GET /milestones") == 10
+
+
+@pytest.mark.parametrize("user", ["null", '{"login": null}', '{"login": "HubOt"}'])
+def test_a_review_without_a_known_author_is_a_review(
+    world: World, repo: Path, lane: WorkstreamRuntime, user: str
+) -> None:
+    """Accounts vanish and reviews stay: a team is not asked once more."""
+    integrate(world, repo, lane)
+    world.github.faults.add(Fault.status(200, body=f'[{{"user": {user}}}]', path="reviews"))
+    pull = integrate(world, repo, lane, team_reviewers=["core"])
+    assert pull.teams == ()
+    assert lane.artifacts.concerns == []
+
+
 @pytest.mark.parametrize("path", ["labels", "requested_reviewers", "assignees", "issues/1$"])
 def test_a_call_that_fails_leaves_the_others_alone(
     world: World, repo: Path, lane: WorkstreamRuntime, path: str

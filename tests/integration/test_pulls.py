@@ -747,7 +747,7 @@ def test_a_proxy_is_asked_about_everything_else(tmp_path: Path) -> None:
             address,
             token="t",
             timeout_s=1,
-            policy=RetryPolicy(attempts=1),
+            policy=RetryPolicy(attempts=2, first_wait_s=0),
             environ=environ,
             home=tmp_path,
         )

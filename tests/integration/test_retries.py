@@ -272,6 +272,17 @@ def test_a_duplicate_that_never_shows_up_is_an_error(
     assert _asked(server).count("POST") == 4
 
 
+def test_a_closed_one_is_no_result_of_a_creation(
+    server: GitHubServer, client: GitHubClient
+) -> None:
+    """The look shows an old one that was given up; the new one is asked for again."""
+    server.open_pull(head="lane", base="main", title="Given up")
+    server.close_pull(1)
+    server.faults.add(Fault.status(502, method="POST"))
+    assert _open(client).number == 2
+    assert [pull.state for pull in server.pulls()] == ["closed", "open"]
+
+
 def test_one_that_was_merged_meanwhile_is_the_result(
     server: GitHubServer, client: GitHubClient
 ) -> None:
@@ -480,6 +491,18 @@ def test_an_answer_may_take_longer_than_one_silence(server: GitHubServer, tmp_pa
     server.open_pull(head="lane", base="main", title="T")
     server.faults.add(Fault.dribble(3000, 0.02))
     assert _find(client) == [1]
+    client.close()
+
+
+def test_a_body_that_stops_coming_is_no_answer_in_time(
+    server: GitHubServer, tmp_path: Path
+) -> None:
+    """Not a broken connection, whose address the hint would doubt."""
+    client = _client(server, tmp_path, RetryPolicy(attempts=1), timeout_s=0.1)
+    server.open_pull(head="lane", base="main", title="T")
+    server.faults.add(Fault.dribble(2000, 1.0))
+    with pytest.raises(RemoteUnavailableError, match="no answer in time"):
+        _find(client)
     client.close()
 
 

@@ -12,6 +12,7 @@ exchange has an alarm that shuts the socket.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import sys
 import threading
@@ -86,8 +87,8 @@ class Connection:
     """What PyGithub's requester needs of a connection, on a requests session.
 
     Attributes:
-        left_s: Seconds the next exchange may take in all, ``None`` for as long as the
-            time-out alone allows. Whoever sends sets it.
+        left_s: Seconds the next exchange may take in all, if that is less than the
+            time-out allows by itself. Whoever sends sets it.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Connection:
         parts = urlsplit(api_url)
         # The attribute PyGithub compares with its own host.
         self.host = parts.hostname
-        self.left_s: float | None = None
+        self.left_s = math.inf
         self._origin = f"{parts.scheme}://{parts.netloc}"
         self._timeout_s = timeout_s
         self._sockets = _Sockets()
@@ -141,9 +142,7 @@ class Connection:
         assert self._call is not None
         verb, url, body, headers = self._call
         self._call = None
-        longest_s = _ANSWER_TIMEOUTS * self._timeout_s
-        if self.left_s is not None:
-            longest_s = max(_SHORTEST_S, min(longest_s, self.left_s))
+        longest_s = max(_SHORTEST_S, min(_ANSWER_TIMEOUTS * self._timeout_s, self.left_s))
         with (
             self._sockets.alarm(longest_s),
             self._session.request(
@@ -212,11 +211,9 @@ class _Sockets:
 
     def add(self, owner: int, made: socket.socket) -> None:
         """Keep a duplicate of a connection's socket until :meth:`drop`."""
+        self.drop(owner)
         with self._lock:
-            old = self._duplicates.pop(owner, None)
             self._duplicates[owner] = made.dup()
-        if old is not None:
-            old.close()
 
     def drop(self, owner: int) -> None:
         """Close the duplicate of a connection that is closed itself."""
@@ -239,16 +236,15 @@ class _Sockets:
         Raises:
             TimeoutError: They were over before the ``with`` block was.
         """
-        rang, over = threading.Event(), threading.Event()
+        rang = threading.Event()
+        # Emptied at the end: later the sockets may be in use for something else.
+        armed = [rang]
 
         def ring() -> None:
             with self._lock:
-                if over.is_set():
-                    return  # too late: the sockets may be in use for something else
-                rang.set()
-                for duplicate in self._duplicates.values():
-                    with suppress(OSError):  # the other side may have been faster
-                        duplicate.shutdown(socket.SHUT_RDWR)
+                for alarm in armed:
+                    alarm.set()
+                    self._shut()
 
         timer = threading.Timer(longest_s, ring)
         timer.daemon = True
@@ -262,9 +258,15 @@ class _Sockets:
         finally:
             timer.cancel()
             with self._lock:
-                over.set()
+                armed.clear()
         if rang.is_set():
             raise TimeoutError("the answer did not end in time")
+
+    def _shut(self) -> None:
+        """Shut every socket; hold the lock."""
+        for duplicate in self._duplicates.values():
+            with suppress(OSError):  # the other side may have been faster
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def _blind_session() -> requests.Session:
@@ -321,4 +323,4 @@ def _watched_pool(pool: Any, sockets: _Sockets) -> Any:
             super().close()
             sockets.drop(id(self))
 
-    return type("WatchedPool", (pool,), {"ConnectionCls": Watched})
+    return type(pool.__name__, (pool,), {"ConnectionCls": Watched})

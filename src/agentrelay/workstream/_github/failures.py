@@ -162,13 +162,18 @@ def _from_transport(error: Exception, what: str, address: GitHubAddress) -> Work
     elif isinstance(error, requests.exceptions.SSLError):
         reason = f"no trusted connection ({kind}: {_short(str(error))})"
         hint = "for a private certificate authority, set SSL_CERT_FILE to its bundle"
-    elif isinstance(error, requests.exceptions.Timeout | TimeoutError):
+    elif isinstance(error, requests.exceptions.Timeout | TimeoutError) or _is_silence(error):
         reason = f"no answer in time ({kind})"
     elif isinstance(error, requests.exceptions.RequestException | OSError):
         reason = f"no connection, or it broke ({kind}: {_short(str(error))})"
     else:
         reason = f"the answer could not be used ({kind}: {_short(str(error))})"
     return RemoteUnavailableError(f"{what}: {reason}", url=address.api_url, hint=hint)
+
+
+def _is_silence(error: Exception) -> bool:
+    """Tell whether a body stopped coming: requests calls that a broken connection."""
+    return any(type(item).__name__ == "ReadTimeoutError" for item in error.args)
 
 
 def unusable(operation: str, address: GitHubAddress, why: str) -> RemoteUnavailableError:
