@@ -19,6 +19,7 @@ import pytest
 from agentrelay.workstream import RetryPolicy, WorkstreamError
 from agentrelay.workstream._github.address import parse_address
 from agentrelay.workstream._github.client import GitHubClient
+from agentrelay.workstream.testing.faults import FaultKind
 from agentrelay.workstream.testing.github_server import GitHubServer
 from tests.fault._github_calls import CALLS, FAULTS, HEAD, NAME, Call, Misbehaviour
 from tests.integration._clock import StillClock
@@ -162,6 +163,13 @@ def test_a_failure_that_passes_once_is_nobodys_business(table: _Table) -> None:
     for (title, fault, times), cell in table.items():
         if times == 1 and fault.startswith(passing):
             assert cell.outcome == "succeeds", (title, fault, cell)
+
+
+def test_every_fault_of_the_double_is_tried(tmp_path: Path) -> None:
+    """A new kind of fault has to be tried as well; a refused ref is the git server's."""
+    with GitHubServer(make_remote(tmp_path)) as server:
+        planned = {fault.plan("GET", "/", 1, server).kind for fault in FAULTS}
+    assert planned == set(FaultKind) - {FaultKind.REFUSE_REF}
 
 
 def _render(table: _Table) -> str:

@@ -173,26 +173,30 @@ def test_a_milestone_is_looked_for_on_every_page(
     assert asked(world).count("GET /milestones") == 2
 
 
-@pytest.mark.parametrize(
-    ("body", "why"),
-    [
-        ("[]", "did not end after 10 pages"),
-        ('[{"title": "Spring", "number": "1"}]', "did not end after 10 pages"),
-    ],
-)
 def test_a_list_without_an_end_is_a_concern(
-    world: World, repo: Path, lane: WorkstreamRuntime, body: str, why: str
+    world: World, repo: Path, lane: WorkstreamRuntime
 ) -> None:
-    """It is asked a bounded number of times, and what cannot be read is nothing found."""
+    """It is asked a bounded number of times."""
     world.github.faults.add(
         Fault.status(
-            200, body=body, headers=[("link", '<x>; rel="next"')], path="milestones", times=99
+            200, body="[]", headers=[("link", '<x>; rel="next"')], path="milestones", times=99
         )
     )
     integrate(world, repo, lane, milestone="Spring")
     (concern,) = lane.artifacts.concerns
-    assert why in concern
+    assert "did not end after 10 pages" in concern
     assert asked(world).count("GET /milestones") == 10
+
+
+def test_a_milestone_that_cannot_be_read_is_none(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Its number is what a pull request gets, and this one has none."""
+    body = '[7, {"title": "Spring", "number": "1"}]'
+    world.github.faults.add(Fault.status(200, body=body, path="milestones"))
+    assert integrate(world, repo, lane, milestone="Spring").milestone is None
+    (concern,) = lane.artifacts.concerns
+    assert "none is open" in concern
 
 
 @pytest.mark.parametrize("user", ["null", '{"login": null}', '{"login": "HubOt"}'])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
@@ -355,6 +356,29 @@ def test_writing_to_a_renamed_repository_is_followed(
     assert pull.url.endswith("/octo/gadgets/pull/1")
     assert [request.status for request in server.requests] == [code, 200, 201]
     assert len(server.pulls("octo/gadgets")) == 1
+
+
+def test_threads_follow_a_new_name_together(
+    server: GitHubServer, clock: StillClock, tmp_path: Path
+) -> None:
+    """One learns it; the others, already under way by the old one, use it."""
+    server.open_pull(head="lane", base="main", title="T")
+    server.rename_repository(NAME, "octo/gadgets")
+    client = _client(server, tmp_path, clock.policy())
+    # All of them are asking by the old name before any of them is answered.
+    server.faults.add(Fault.delay(0.1, path=f"/repos/{NAME}", times=4))
+    start = threading.Barrier(4)
+
+    def ask() -> list[int]:
+        start.wait(timeout=10)
+        try:
+            return _find(client)
+        finally:
+            client.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+        assert [one.result(30) for one in asked] == [[1]] * 4
 
 
 def test_a_second_new_name_is_not_followed(server: GitHubServer, client: GitHubClient) -> None:

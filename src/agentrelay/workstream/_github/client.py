@@ -184,7 +184,7 @@ class GitHubClient:
                     if check is not None:
                         check(answer)
                 except _MovedError as moved:
-                    if at != "repository" or not self._follow(moved.location):
+                    if at != "repository" or not self._follow(moved):
                         raise moved.error from moved.error.__cause__
                 except WorkstreamError as error:
                     failures += 1
@@ -268,7 +268,7 @@ class GitHubClient:
         ours = self._translated(failure, operation, address, credential)
         location = location_of(failure)
         if location is not None:
-            raise _MovedError(ours, location)
+            raise _MovedError(ours, address, location)
         raise ours
 
     def _translated(
@@ -292,7 +292,7 @@ class GitHubClient:
             ours.__cause__ = failure
         return ours
 
-    def _follow(self, location: str) -> bool:
+    def _follow(self, moved: _MovedError) -> bool:
         """Learn the repository's new name from a redirect, once in a client's life.
 
         Only a path on the very same host is taken from the redirect: a token follows
@@ -301,8 +301,10 @@ class GitHubClient:
         Raises:
             WorkstreamError: The name could not be asked for just now.
         """
-        old = self._address
-        path = path_to_ask(old, location)
+        old = moved.address
+        if self._address is not old:
+            return True  # another thread was faster
+        path = path_to_ask(old, moved.location)
         if path is None or self.renamed_from is not None:
             return False
 
@@ -319,10 +321,10 @@ class GitHubClient:
             if is_passing(error):
                 raise
             return False
-        moved = new_address(old, answer.data)
-        if moved is None:
+        new = new_address(old, answer.data)
+        if new is None:
             return False
-        self.renamed_from, self._address = old.full_name, moved
+        self.renamed_from, self._address = old.full_name, new
         return True
 
     def _line(self, credential: Credential | None) -> Line:
@@ -349,13 +351,15 @@ class _MovedError(Exception):
 
     Attributes:
         error: Our error, for when that does not help.
-        location: Where.
+        address: What it was called when it was asked for.
+        location: Where it is said to be.
     """
 
-    def __init__(self, error: WorkstreamError, location: str) -> None:
+    def __init__(self, error: WorkstreamError, address: GitHubAddress, location: str) -> None:
         """Carry both to the one who decides."""
         super().__init__(location)
         self.error = error
+        self.address = address
         self.location = location
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agentrelay.workstream._github.address import GitHubAddress, is_full_name, parse_address
 from agentrelay.workstream._github.client import GitHubClient
@@ -47,6 +47,10 @@ class ApiAccess:
                 f"head_full_name {self.head_full_name!r} is not a repository's name",
                 hint='pass "owner/name"',
             )
+
+    def impatient(self) -> ApiAccess:
+        """Return the same access for a question whose answer is not needed."""
+        return replace(self, policy=replace(self.policy, attempts=1))
 
     def address(self, remote_url: str) -> GitHubAddress:
         """Return the repository at GitHub that a remote's address names.

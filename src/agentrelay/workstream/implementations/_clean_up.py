@@ -202,8 +202,10 @@ def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
         address = api.address("" if run.remote is None else run.remote.url)
     except WorkstreamError as error:
         return None if remembered is None else f"{remembered} could not be asked for ({error})"
+    # Some other git server: nothing says that it has pull requests at all.
+    is_github = remembered is not None or address.is_hosted or address.api_is_given
     try:
-        with api.client(address) as client:
+        with (api if is_github else api.impatient()).client(address) as client:
             try:
                 pulls = find_pulls(
                     client,
@@ -215,8 +217,7 @@ def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
                 if (remark := renamed(client)) is not None:
                     record_concern(run.runtime, remark)
     except WorkstreamError as error:
-        if remembered is None and not (address.is_hosted or address.api_is_given):
-            # Some other git server: nothing says that it has pull requests at all.
+        if not is_github:
             return None
         return f"whether a pull request is open could not be asked ({error})"
     return f"{pulls[0].url} is open" if pulls else None
