@@ -184,13 +184,11 @@ def _render(table: _Table) -> str:
         "REWRITE_GITHUB_FAULTS=1 python -m pytest tests/fault/test_github_misbehaves.py",
         "```",
         "",
-        "Each table is one call, each line one fault of",
-        "`agentrelay.workstream.testing.Fault`, once and, for some, without an end. A cell says",
-        "what the",
-        "caller sees · how many requests were sent in all · how long was waited, by the",
-        "policy's clock and without jitter · how many pull requests the lane has afterwards.",
-        "`concern` is a pull request that stands, with a sentence about what it lacks. In each",
-        "case the same call without the fault then succeeds, with one pull request.",
+        "Each table is one call, each line one fault of `agentrelay.workstream.testing.Fault`,",
+        "once and, for some, without an end. A cell says what the caller sees · how many requests",
+        "were sent in all · how long was waited, by the policy's clock, no jitter · how many",
+        "pull requests the lane has afterwards. `concern` is a pull request that stands, with a",
+        "sentence about what it lacks. The same call without the fault always succeeds afterwards.",
         "",
         (
             f"The policy is the usual one: {policy.attempts} attempts, waits of "

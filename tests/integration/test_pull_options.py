@@ -15,7 +15,7 @@ from agentrelay.workstream import (
     WorkstreamSpec,
     WorkstreamStatus,
 )
-from agentrelay.workstream.testing import Fault, World, commit_files
+from agentrelay.workstream.testing import Fault, World, commit_files, refs
 from agentrelay.workstream.testing.github_server import GitHubServer, PullView
 
 
@@ -332,3 +332,14 @@ def test_a_renamed_repository_is_followed_and_said(
     # The open pull request is found under the new name, and so the branches stay.
     assert [found.state for found in world.github.pulls("octo/gadgets")] == ["open"]
     assert any(f"{pull.html_url} is open" in text for text in lane.artifacts.concerns)
+
+
+def test_a_git_server_that_may_be_no_github_is_asked_once(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Nothing says that it has pull requests: no answer is not waited for, and none is missed."""
+    world.git.faults.add(Fault.status(503, path="/api/v3", times=9))
+    teardown = world.teardown(repo, api_url=None, full_name=None)
+    teardown.teardown_workstream(lane)
+    assert len([one for one in world.git.requests if "/api/v3" in one.path]) == 1
+    assert "refs/heads/agentrelay/nightly/parser/integration" not in refs(world.remote_path)
