@@ -9,6 +9,7 @@ newest. Readers trust nothing: a link, a folder, a pipe or a torn file is no sig
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -48,6 +49,19 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def _make_directory(directory: Path) -> None:
+    """Make a directory and its parents so that a power cut does not undo them.
+
+    A new directory's name stands in its parent, so the parent is synced too.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        # Somebody else's directory may be one that can be written and not be read.
+        with contextlib.suppress(PermissionError):
+            _sync_directory(path.parent)
+
+
 def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
     """Write one signal file, atomically and durably.
 
@@ -62,7 +76,7 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
     Raises:
         OSError: The directory cannot be written; an older file is intact.
     """
-    signal_dir.mkdir(parents=True, exist_ok=True)
+    _make_directory(signal_dir)
     target = signal_dir / name
     # A name nobody can guess, and a file that cannot be there: nothing is written through.
     temporary = signal_dir / f".{name}.{os.urandom(8).hex()}.tmp"
@@ -163,7 +177,9 @@ def read_record(signal_dir: Path) -> dict[str, Any] | None:
 
 
 def append_history(signal_dir: Path, event: str, text: str) -> None:
-    """Add one line to the lane's history.
+    """Add one line to the lane's history, durably.
+
+    A line that a crash tore is ended first, so that it swallows nothing.
 
     Args:
         signal_dir: The lane's signal directory.
@@ -175,16 +191,24 @@ def append_history(signal_dir: Path, event: str, text: str) -> None:
     """
     path = signal_dir / HISTORY_NAME
     line = json.dumps({"time": round(time.time(), 3), "event": event, "text": text}) + "\n"
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     # A pipe planted there must not make us wait, nor a link lead us away.
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             message = f"'{path}' is not a regular file"
             raise OSError(message)
+        if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
+            # Beside another writer this may make an empty line, which is no entry.
+            line = f"\n{line}"
         # One write of one line: readers and other writers never see half of it.
-        os.write(descriptor, line.encode())
+        data = line.encode()
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    # Its name, if it is new: the caller may remove what was just written down.
+    _sync_directory(signal_dir)
