@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from agentrelay.workstream.errors import WorkstreamError
 
@@ -33,6 +33,8 @@ def tries(count: int, **more: Any) -> settings:
         deadline=None,
         print_blob=True,
         suppress_health_check=checks,
+        # Not "explain": it takes minutes where an example takes a tenth of a second.
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
         **more,
     )
 

@@ -201,6 +201,36 @@ def test_a_name_git_refuses_is_kept_under_another(place: Place) -> None:
     assert place.kept()["untracked"]["%/git%7E1"] == b"odd"
 
 
+@pytest.mark.parametrize("name", [".GIT", ".Git/notes.txt", "src/.giT"])
+def test_a_name_that_is_gits_but_for_its_case_is_kept(place: Place, name: str) -> None:
+    """libgit2 never lists such a file, as changed or as new, wherever it lies."""
+    (place.worktree / name).parent.mkdir(exist_ok=True)
+    (place.worktree / name).write_text("not git's")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert b"not git's" in place.kept()["untracked"].values()
+
+
+def test_a_file_called_git_below_the_top_keeps_the_worktree(place: Place) -> None:
+    """It may be what leads to a repository, so it is no file like others."""
+    (place.worktree / "src" / ".git").write_text("gitdir: elsewhere")
+    place.tear_down()
+    assert (place.worktree / "src" / ".git").read_text() == "gitdir: elsewhere"
+    assert any("repository of its own" in text for text in place.runtime.artifacts.concerns)
+
+
+def test_a_staged_file_that_has_the_name_of_a_staged_folder_is_kept(place: Place) -> None:
+    """libgit2 writes an index with both, and a tree without the file."""
+    shutil.rmtree(place.worktree / "src")
+    (place.worktree / "src").write_text("a file now")
+    place.handle.index.add("src")
+    place.handle.index.write()
+    (place.worktree / "src").write_text("edited since")
+    place.tear_down()
+    assert b"a file now" in place.kept()["staged"].values()
+    assert b"edited since" in place.kept()["unstaged"].values()
+
+
 def test_commits_the_remote_branch_had_before_are_kept(place: Place) -> None:
     """Others pushed, the user fetched, somebody deleted the remote branch."""
     theirs = commit_files(place.bare, {"theirs": "x"}, message="theirs", branch=BRANCH)
