@@ -41,8 +41,10 @@ __all__ = [
     "last_logged",
     "link_worktree",
     "read_entry",
+    "refuse_foreign_files",
     "relink_worktree",
     "remove_entry",
+    "repair_entry",
     "unlock_entry",
 ]
 
@@ -218,7 +220,7 @@ def link_worktree(
         worktree_path.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(worktree_path))
         link = f"gitdir: {admin_dir_spelling(repository, admin_name)}\n"
-        _refuse_foreign_files(worktree_path, link)
+        refuse_foreign_files(repository, worktree_path, admin_name=admin_name)
         repository.own_dir.mkdir(exist_ok=True)
         for left in repository.own_dir.glob("new-*"):
             # Made under the lock that is held here, so its maker is gone.
@@ -302,19 +304,41 @@ def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entr
     return repaired
 
 
+def repair_entry(repository: OpenRepository, entry: Entry) -> None:
+    """Make an entry lead to its repository again; call it in a metadata section.
+
+    Without ``commondir`` no git opens the worktree, and there is one right content.
+
+    Raises:
+        RepositoryError: It cannot be written.
+    """
+    path = entry.admin_dir / "commondir"
+    with repository_failures(f"repair the entry '{entry.admin_dir}'", path=repository.path):
+        named = _line(path)
+        target = os.path.realpath(entry.admin_dir / named) if named and "\0" not in named else None
+        if target != os.path.realpath(repository.common_dir):
+            path.write_text("../..\n")
+
+
 def admin_dir_spelling(repository: OpenRepository, admin_name: str) -> Path:
     """Return an entry's directory as git spells it: links resolved."""
     return Path(os.path.realpath(repository.common_dir)) / "worktrees" / admin_name
 
 
-def _refuse_foreign_files(worktree_path: Path, link: str) -> None:
-    """Accept an empty directory, or one where an earlier try wrote our own ``.git`` file."""
-    names = os.listdir(worktree_path)
+def refuse_foreign_files(
+    repository: OpenRepository, worktree_path: Path, *, admin_name: str
+) -> None:
+    """Accept an empty directory, or one where an earlier try wrote our own ``.git`` file.
+
+    Raises:
+        LaneConflictError: There is anything else.
+    """
+    names = os.listdir(worktree_path) if worktree_path.is_dir() else []
     if not names:
         return
     if names == [".git"] and (worktree_path / ".git").is_file():
         text = _line(worktree_path / ".git")
-        if text == link.strip():
+        if text == f"gitdir: {admin_dir_spelling(repository, admin_name)}":
             return
     message = (
         f"'{worktree_path}' exists, is not empty, and is not this lane's worktree "

@@ -31,6 +31,7 @@ from agentrelay.workstream._git.worktrees import (
     read_entry,
     relink_worktree,
     remove_entry,
+    repair_entry,
 )
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
@@ -226,6 +227,8 @@ def _remove_worktree(run: _CleanUp) -> None:
         _remove_stale_entry(run)
         _tidy(run)
         return
+    with repository.metadata_section():
+        repair_entry(repository, entry)
     if entry.locked is not None and not entry.is_half_made:
         message = f"the worktree is locked ({entry.locked or 'no reason given'})"
         raise LaneConflictError(

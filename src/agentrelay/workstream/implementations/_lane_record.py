@@ -85,7 +85,7 @@ def _of(data: dict[str, Any]) -> LaneRecord:
     """Read a record that anyone may have edited."""
     claim, attempt, base = (data.get(key) for key in ("claim", "attempt", "base_commit"))
     return LaneRecord(
-        claim=claim if claim in {"wanted", "pushed", "lost", "released"} else None,
+        claim=claim if claim in ("wanted", "pushed", "lost", "released") else None,
         attempt=attempt if isinstance(attempt, str) else None,
         base_commit=base if isinstance(base, str) else None,
         data=data,

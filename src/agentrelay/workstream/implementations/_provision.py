@@ -28,8 +28,10 @@ from agentrelay.workstream._git.worktrees import (
     last_logged,
     link_worktree,
     read_entry,
+    refuse_foreign_files,
     relink_worktree,
     remove_entry,
+    repair_entry,
     unlock_entry,
 )
 from agentrelay.workstream._lane import Lane
@@ -138,11 +140,15 @@ def _run(run: _Provision) -> None:
         if tip is None and entry is None and remote_tip is None:
             # Nothing stands: whatever the signals say is of an earlier run.
             retire_signals(runtime, lane)
+        if tip is not None and tip != base and entry is None and not run.is_known:
+            # Before anything is on record: the next try would take the record's word for it.
+            raise _foreign_branch(run, tip)
         start = _start(run, tip, entry, remote_tip, base)
         _record_names(run, base, remote_tip)
         _ensure_branch(run, tip, entry, start=start)
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
+        repair_entry(repository, entry)
     if entry.is_half_made:
         _keep_leftovers(run, entry)
         check_out(lane.worktree_path)
@@ -194,7 +200,8 @@ def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
         worktree_path=str(lane.worktree_path),
         base_commit=run.record.base_commit if run.is_known and run.record.base_commit else base,
         remote=run.remote.access.remote,
-        claim="pushed" if run.record.claim == "pushed" and remote_tip is not None else "wanted",
+        # One that is there by now was found to be ours.
+        claim="wanted" if remote_tip is None else "pushed",
         attempt=run.record.attempt if run.is_known else None,
     )
     state.signal_dir = lane.signal_dir
@@ -226,16 +233,19 @@ def _ensure_branch(run: _Provision, tip: str | None, entry: Entry | None, *, sta
         if create_ref(repository, lane.branch_ref, start, message=f"lane {lane}: created"):
             run.created_branch_at = start
             return
+        # Made meanwhile by somebody who does not know our lock.
         tip = repository.resolve(lane.branch_ref)
-    if entry is not None or run.is_known or tip == start == run.record.base_commit:
-        return
-    message = (
-        f"the branch '{lane.branch}' exists (at {str(tip)[:12]}) and nothing here says "
-        "that it is this lane's"
-    )
-    raise LaneConflictError(
-        message,
-        obstacle=lane.branch_ref,
+        if tip != start and entry is None and not run.is_known:
+            run.record = run.record.write(lane, claim=None)
+            raise _foreign_branch(run, tip)
+
+
+def _foreign_branch(run: _Provision, tip: str | None) -> LaneConflictError:
+    """Return the refusal of a branch that nobody recorded."""
+    return LaneConflictError(
+        f"the branch '{run.lane.branch}' exists (at {str(tip)[:12]}) and nothing here says "
+        "that it is this lane's",
+        obstacle=run.lane.branch_ref,
         hint="Look at its commits. If they are not needed, tear the lane down, then prepare.",
     )
 
@@ -260,6 +270,7 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         return relink_worktree(repository, lane.worktree_path, ours)
     if ours is not None:
         # Half made by a crash or by libgit2, or left on another commit with its folder gone.
+        refuse_foreign_files(repository, lane.worktree_path, admin_name=lane.admin_name)
         rescuer = _rescuer(run)
         rescuer.keep_entry(ours)
         _tell(run, rescuer)
