@@ -13,14 +13,22 @@ __all__ = ["contents", "reachable"]
 HEX_LENGTH = 40
 
 
-def reachable(repo: Path) -> set[str]:
+def reachable(repo: Path, *, tracking: bool = True) -> set[str]:
     """Return every object that a repository holds on to: commits, trees, blobs.
 
     That is what its refs lead to and the HEADs of its worktrees, as for ``git gc``.
+
+    Args:
+        repo: The repository.
+        tracking: Whether remote-tracking refs count.
     """
     handle = pygit2.Repository(str(repo))
     found: set[str] = set()
-    pending = [str(reference.resolve().target) for reference in handle.references.objects]
+    pending = [
+        str(reference.resolve().target)
+        for reference in handle.references.objects
+        if tracking or not reference.name.startswith("refs/remotes/")
+    ]
     for head in Path(handle.path, "worktrees").glob("*/HEAD"):
         text = head.read_bytes().strip().decode("ascii", "replace")
         if len(text) == HEX_LENGTH and text in handle:

@@ -211,6 +211,23 @@ def test_a_name_that_is_gits_but_for_its_case_is_kept(place: Place, name: str) -
     assert b"not git's" in place.kept()["untracked"].values()
 
 
+@pytest.mark.parametrize("target", ["src/add.py", "."])
+def test_a_folder_that_became_a_link_does_not_stop_the_clean_up(
+    place: Place, target: str, tmp_path: Path
+) -> None:
+    """The link is kept; what it leads to, round in circles or outside, is not the lane's."""
+    (tmp_path / "outside" / "calculator").mkdir(parents=True)
+    (tmp_path / "outside" / "calculator" / "add.py").write_text("not the lane's")
+    shutil.rmtree(place.worktree / "src")
+    goal = tmp_path / "outside" if target == "." else Path(target)
+    (place.worktree / "src").symlink_to(goal)
+    place.tear_down()
+    assert not place.worktree.exists()
+    kept = [content for tree in place.kept().values() for content in tree.values()]
+    assert os.fsencode(goal) in kept
+    assert b"not the lane's" not in kept
+
+
 def test_a_file_called_git_below_the_top_keeps_the_worktree(place: Place) -> None:
     """It may be what leads to a repository, so it is no file like others."""
     (place.worktree / "src" / ".git").write_text("gitdir: elsewhere")

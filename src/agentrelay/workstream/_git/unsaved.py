@@ -7,7 +7,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 from urllib.parse import quote
 
@@ -133,9 +133,8 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
         if not (skipped or raw.flags & _ASSUME_VALID):
             continue
         entry = index[number]
-        try:
-            mode = (root / entry.path).lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        mode = _mode_at(root, entry.path)
+        if mode is None:
             if skipped:
                 absent.add(entry.path)
             continue
@@ -240,7 +239,7 @@ def tree_with(
         index.read_tree(handle[base].peel(pygit2.Tree))
     folders = _folders(index)
     for path in paths:
-        found = _blob_at(handle, worktree_path / path)
+        found = _blob_at(handle, worktree_path, path)
         if found is None:
             if path in index:
                 index.remove(path)
@@ -259,11 +258,28 @@ def _escaped(path: str) -> str:
     return "%/" + quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def _blob_at(handle: pygit2.Repository, path: Path) -> tuple[pygit2.Oid, FileMode] | None:
-    """Return a path's content as it lies there, or ``None`` when there is none to keep."""
+def _mode_at(root: Path, name: str) -> int | None:
+    """Return the mode of what is at a path below ``root``, or ``None`` when nothing is.
+
+    What a link on the way leads to lies elsewhere, or goes round in circles.
+    """
+    folder = root
+    for part in PurePosixPath(name).parts[:-1]:
+        folder = folder / part
+        if folder.is_symlink():
+            return None
     try:
-        mode = path.lstat().st_mode
+        return (root / name).lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _blob_at(
+    handle: pygit2.Repository, root: Path, name: str
+) -> tuple[pygit2.Oid, FileMode] | None:
+    """Return a path's content as it lies there, or ``None`` when there is none to keep."""
+    path, mode = root / name, _mode_at(root, name)
+    if mode is None:
         return None
     if stat.S_ISLNK(mode):
         return handle.create_blob(os.fsencode(os.readlink(path))), FileMode.LINK  # noqa: PTH115 - bytes
