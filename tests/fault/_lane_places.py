@@ -17,7 +17,7 @@ from pygit2.enums import FileMode
 from agentrelay.workstream import WorkstreamRuntime, WorkstreamSpec
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import World, refs
-from tests.fault._objects import contents, reachable
+from tests.fault._objects import contents, leave_dead_lock, reachable
 
 __all__ = ["GRAPH", "MEDDLING", "Clone", "Place", "all_objects", "index_blobs"]
 
@@ -169,17 +169,6 @@ class Place:
             path for path, name in before.items() if name not in there and now.get(path) != name
         }
 
-    def stale_lock(self) -> None:
-        """Leave the lock file of a killed process of ours on the lane's branch."""
-        held = self.clone.git / "agentrelay" / "held"
-        held.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=held)
-        os.close(descriptor)
-        lock = self.clone.git / f"{self.lane.branch_ref}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            Path(lock).hardlink_to(name)
-
     def clear(self) -> None:
         """Delete what is where the worktree belongs."""
         if self.worktree.is_dir() and not self.worktree.is_symlink():
@@ -258,7 +247,7 @@ MEDDLING: Final[dict[str, Callable[[Place, Path], None]]] = {
     "move": _move,
     "lock": _edit_entry("locked", b"on a stick\n"),
     "unlock": _edit_entry("locked", None),
-    "leave a stale lock": lambda place, _: place.stale_lock(),
+    "leave a dead lock": lambda place, _: leave_dead_lock(place.clone.repo, place.lane.branch_ref),
     "plant a link": _plant_link,
     "plant a file": _plant_file,
     "plant a folder": _plant_folder,

@@ -1,14 +1,16 @@
-"""Judges that know nothing of how this library keeps things: objects and files."""
+"""Judges that know nothing of how this library keeps things, and what the dead leave."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import pygit2
 from pygit2.enums import FileMode
 
-__all__ = ["contents", "reachable"]
+__all__ = ["contents", "leave_dead_lock", "reachable"]
 
 HEX_LENGTH = 40
 
@@ -63,3 +65,15 @@ def contents(directory: Path) -> dict[Path, bytes]:
         elif path.is_file():
             found[path] = path.read_bytes()
     return found
+
+
+def leave_dead_lock(repo: Path, name: str) -> None:
+    """Leave the lock file on a file of git's that a killed process of this library leaves."""
+    held = repo / ".git" / "agentrelay" / "held"
+    held.mkdir(parents=True, exist_ok=True)
+    descriptor, own = tempfile.mkstemp(dir=held)
+    os.close(descriptor)
+    lock = repo / ".git" / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        lock.hardlink_to(own)

@@ -35,7 +35,7 @@ from agentrelay.workstream.testing import (
     refs,
 )
 from tests._examples import refusal, tries
-from tests.fault._objects import contents, reachable
+from tests.fault._objects import contents, leave_dead_lock, reachable
 
 _URL: Final = "https://github.example/owner/name/pull/7"
 
@@ -340,6 +340,15 @@ _PARTS: Final[dict[str, dict[str, Callable[[Scene], None] | None]]] = {
         ),
         "unknown base": lambda scene: scene.edit_record(base_commit="12" * 20),
     },
+    "locks of the dead": {
+        "as it was": None,
+        "branch": lambda scene: leave_dead_lock(scene.repo, scene.lane.branch_ref),
+        "tracking ref": lambda scene: leave_dead_lock(
+            scene.repo, f"refs/remotes/origin/{scene.lane.branch}"
+        ),
+        "packed refs": lambda scene: leave_dead_lock(scene.repo, "packed-refs"),
+        "configuration": lambda scene: leave_dead_lock(scene.repo, "config"),
+    },
     "signals": {
         "as it was": None,
         "merged": _signals("pending", "active", "merged"),
@@ -481,6 +490,25 @@ def test_a_conflict_does_not_take_the_remote_branch_from_its_lane(scene: Scene) 
     (scene.root / "elsewhere").rename(scene.worktree)
     (scene.admin_dir / "gitdir").write_text(f"{scene.worktree / '.git'}\n")
     _assert_whole(scene, scene.prepare())
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_lock_that_a_killed_process_of_ours_left_on_a_ref_stops_no_lane(
+    scene: Scene, *, prepared: bool
+) -> None:
+    """Nobody waits for the dead, neither when a ref is made nor when it is fetched."""
+    if prepared:
+        scene.prepare()
+    tracking = [f"refs/remotes/origin/{name}" for name in ("main", scene.lane.branch)]
+    for ref in (scene.lane.branch_ref, *tracking):
+        leave_dead_lock(scene.repo, ref)
+    runtime = scene.prepare()
+    _assert_whole(scene, runtime)
+    for ref in (scene.lane.branch_ref, *tracking):
+        leave_dead_lock(scene.repo, ref)
+    GitWorkstreamTeardown(scene.repo).teardown_workstream(runtime)
+    assert runtime.artifacts.concerns == []
+    assert not list((scene.repo / ".git" / "refs").rglob("*.lock"))
 
 
 def test_a_record_whose_claim_is_no_text_is_no_claim(scene: Scene) -> None:

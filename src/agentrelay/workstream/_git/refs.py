@@ -19,7 +19,14 @@ from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
+__all__ = [
+    "clear_dead_lock",
+    "create_ref",
+    "delete_ref",
+    "refs_below",
+    "release_dead_lock",
+    "set_tracking_ref",
+]
 
 
 def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message: str) -> bool:
@@ -40,6 +47,7 @@ def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message:
         LaneBusyError: Another program kept it locked.
         RepositoryError: It cannot be written.
     """
+    clear_dead_lock(repository, ref)
 
     def create() -> bool:
         try:
@@ -83,6 +91,8 @@ def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None
         if current is not None:
             delete_ref(repository, ref, expected=current)
         return
+
+    clear_dead_lock(repository, ref)
 
     def write() -> None:
         repository.handle.references.create(ref, commit_id, force=True)
@@ -135,9 +145,16 @@ def release_dead_lock(repository: OpenRepository, ref: str) -> None:
 
     A deletion looks after this by itself; a ref that is gone is not deleted again.
     """
-    loose = repository.common_dir / ref
-    remove_if_dead(loose.with_name(loose.name + ".lock"), repository.own_dir / "held")
-    _drop_empty_parents(loose.parent, repository.common_dir / "refs")
+    clear_dead_lock(repository, ref)
+    _drop_empty_parents((repository.common_dir / ref).parent, repository.common_dir / "refs")
+
+
+def clear_dead_lock(repository: OpenRepository, ref: str) -> None:
+    """Remove a ref's lock file if it is ours and its holder was killed, before libgit2 waits.
+
+    Costs one look at a file where there is none.
+    """
+    remove_if_dead(repository.common_dir / f"{ref}.lock", repository.own_dir / "held")
 
 
 def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) -> bool:

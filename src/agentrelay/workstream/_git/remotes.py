@@ -24,7 +24,7 @@ from agentrelay.workstream._git.failures import (
     remote_failures,
 )
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.refs import set_tracking_ref
+from agentrelay.workstream._git.refs import clear_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
@@ -78,6 +78,8 @@ class RemoteEnd:
                 heads = remote.list_heads(connect=False)
                 return {str(head.name): str(head.oid) for head in heads}
 
+        for branch in branches:
+            clear_dead_lock(self.repository, self.tracking_ref(branch))
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
