@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -130,6 +131,21 @@ class Place:
     def forget(self) -> None:
         """Be a new process that knows the name alone."""
         self.runtime = WorkstreamRuntime(WorkstreamSpec(self.id))
+
+    def signal(self, name: str) -> str | None:
+        """Return the text of a signal file, unless it is none."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            return (self.lane.signal_dir / name).read_bytes().decode()
+        return None
+
+    def history(self) -> list[str]:
+        """Return the texts of the lane's history, as a tolerant reader finds them."""
+        found = []
+        with contextlib.suppress(OSError):
+            for line in (self.lane.signal_dir / "history.jsonl").read_bytes().splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):
+                    found.append(json.loads(line)["text"])
+        return found
 
     def picture(self) -> dict[str, Any]:
         """Return everything there is of the lane in this clone."""

@@ -46,6 +46,7 @@ class LaneMachine(RuleBasedStateMachine):
             for name in _IDS
         }
         self.number = 0
+        self.squashed: set[str] = set()
         # Who created the remote branch, while nobody else interfered with it.
         self.owners: dict[str, str | None] = {}
 
@@ -68,7 +69,7 @@ class LaneMachine(RuleBasedStateMachine):
         at_remote = refs(self.world.remote_path)
         unsaved = place.unsaved()
         # What only a remote-tracking ref leads to was removed by somebody at the remote.
-        there = self.alive
+        there = self.alive - self.squashed
 
         result = action()
 
@@ -127,6 +128,7 @@ class LaneMachine(RuleBasedStateMachine):
             or (place.worktree / ".git").is_file()
         )
         runner, runtime = place.clone.runner, place.runtime
+        failed = place.signal("failed")
         error = self._verb(place, lambda: refusal(lambda: runner.prepare(runtime)))
         event("prepare: " + ("a lane" if error is None else type(error).__name__))
         if error is not None:
@@ -139,6 +141,8 @@ class LaneMachine(RuleBasedStateMachine):
         assert handle.head.name == place.lane.branch_ref
         assert place.lane.branch_ref in refs(self.world.remote_path)
         assert runtime.state.error is None
+        assert place.signal("failed") is None
+        assert failed is None or failed in place.history()
         if not stood:
             assert runtime.status is WorkstreamStatus.ACTIVE
             self.owners[place.id] = place.clone.name
@@ -277,8 +281,17 @@ class LaneMachine(RuleBasedStateMachine):
         if how == "close":
             self.world.github.close_pull(number)
             return
+        remote = pygit2.Repository(str(self.world.remote_path))
+        head = next(p.head for p in self.world.github.pulls() if p.number == number)
+        walker = remote.walk(remote.references[f"refs/heads/{head}"].target)
+        walker.hide(remote.references["refs/heads/main"].target)
+        commits = list(walker)
         with contextlib.suppress(ValueError):
             self.world.github.merge_pull(number, method=how)
+            if how != "merge":
+                # Proved by content from now on: every file of theirs has a name of its own.
+                names = [name for commit in commits for name in (commit.id, commit.tree_id)]
+                self.squashed |= set(map(str, names))
 
     # -- what gets in the way
 
