@@ -125,7 +125,8 @@ class Place:
             return False
         with contextlib.suppress(pygit2.GitError, KeyError):
             handle = pygit2.Repository(str(self.worktree))
-            return Path(handle.path) == self.admin_dir and not handle.head_is_unborn
+            # Unborn, or damaged: no agent gets further than this.
+            return Path(handle.path) == self.admin_dir and bool(handle.head.target)
         return False
 
     def forget(self) -> None:
