@@ -125,8 +125,13 @@ class Place:
             return False
         with contextlib.suppress(pygit2.GitError, KeyError):
             handle = pygit2.Repository(str(self.worktree))
-            # Unborn, or damaged: no agent gets further than this.
-            return Path(handle.path) == self.admin_dir and bool(handle.head.target)
+            # Unborn, or damaged: no agent gets further than this. With a damaged "gitdir",
+            # libgit2 takes the current directory for the working tree.
+            return (
+                Path(handle.path) == self.admin_dir
+                and Path(handle.workdir) == self.worktree
+                and bool(handle.head.target)
+            )
         return False
 
     def forget(self) -> None:

@@ -16,9 +16,11 @@ from agentrelay.workstream import (
     GitWorkstreamTeardown,
     LaneConflictError,
     LaneNameError,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
 )
+from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import (
     clone_repository,
@@ -157,6 +159,18 @@ def test_a_lock_whose_reason_merely_begins_like_gits_is_respected(place: Place) 
     (place.worktree / "draft.txt").write_text("draft")
     place.tear_down()
     assert (place.worktree / "draft.txt").read_text() == "draft"
+
+
+@pytest.mark.parametrize("text", ["", "\0\1", "nowhere"])
+def test_a_damaged_entry_leads_no_look_for_changes_astray(
+    place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libgit2 takes the current directory for the working tree of such a worktree."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (place.admin_dir / "gitdir").write_text(text)
+    with pytest.raises(RepositoryError, match="not that of the worktree"):
+        has_unsaved(place.worktree)
 
 
 def test_a_checked_out_submodule_keeps_the_worktree(place: Place) -> None:

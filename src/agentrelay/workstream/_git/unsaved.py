@@ -150,8 +150,21 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
 
 
 def has_unsaved(worktree_path: Path) -> bool:
-    """Return whether a worktree holds changes or new files that no commit does."""
-    found = find_unsaved(pygit2.Repository(str(worktree_path)), ignored_too=False)
+    """Return whether a worktree holds changes or new files that no commit does.
+
+    Raises:
+        RepositoryError: Its entry does not lead back to it.
+    """
+    handle = pygit2.Repository(str(worktree_path))
+    if os.path.realpath(handle.workdir or "") != os.path.realpath(worktree_path):
+        # libgit2 would look at the current directory, or at whatever the entry names.
+        message = f"the entry '{handle.path}' is not that of the worktree '{worktree_path}'"
+        raise RepositoryError(
+            message,
+            path=worktree_path,
+            hint="Nothing in it was looked at. 'git worktree repair' run there sets it right.",
+        )
+    found = find_unsaved(handle, ignored_too=False)
     return bool(found.staged or found.unstaged or found.untracked or found.conflicted)
 
 
