@@ -325,6 +325,7 @@ def _delete_remote_branch(run: _CleanUp) -> None:
         tracking_ref = run.remote.tracking_ref(lane.branch)
         release_dead_lock(repository, tracking_ref)
         set_tracking_ref(repository, tracking_ref, None)
+        _forget_push(run)
         return
     if not (run.record.owns(tip) or (run.record.claim is None and run.stood)):
         message = f"nothing here says that the branch '{lane.branch}' at '{run.remote.url}' is ours"
@@ -336,6 +337,16 @@ def _delete_remote_branch(run: _CleanUp) -> None:
     with repository.metadata_section():
         run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
     run.remote.delete(lane.branch, expected=tip)
+    _forget_push(run)
+
+
+def _forget_push(run: _CleanUp) -> None:
+    """Write down that the remote has no branch of ours: the next one there is another's.
+
+    Also where another step failed, and the lane is not released yet.
+    """
+    if run.record.claim == "pushed":
+        run.record = run.record.write(run.lane, claim="wanted", attempt=None)
 
 
 def _release(run: _CleanUp) -> None:
