@@ -400,7 +400,7 @@ def _assert_whole(scene: Scene, runtime: WorkstreamRuntime) -> None:
     scene.handle.config.get_multivar(f"branch.{lane.branch}.remote")
 
 
-@tries(60)
+@tries(45)
 @given(
     # Few changes lead to lanes, many to conflicts; both are wanted.
     choice=st.lists(

@@ -49,6 +49,7 @@ class LaneMachine(RuleBasedStateMachine):
         self.squashed: set[str] = set()
         # Who created the remote branch, while nobody else interfered with it.
         self.owners: dict[str, str | None] = {}
+        self.unowned: set[str] = set()
 
     def teardown(self) -> None:
         """Close the world; what went wrong inside its servers is raised."""
@@ -145,7 +146,7 @@ class LaneMachine(RuleBasedStateMachine):
         assert failed is None or failed in place.history()
         if not stood:
             assert runtime.status is WorkstreamStatus.ACTIVE
-            self.owners[place.id] = place.clone.name
+            self.owners[place.id] = None if place.id in self.unowned else place.clone.name
         assert runtime.status not in {WorkstreamStatus.FAILED, WorkstreamStatus.PENDING}
 
     @rule(key=_PLACES)
@@ -339,7 +340,9 @@ class LaneMachine(RuleBasedStateMachine):
                 branch=ref.removeprefix("refs/heads/"),
             )
         if how != "add":
+            # No clone can tell a branch that was made anew from its own.
             self.owners[name] = None
+            self.unowned.add(name)
 
     @rule(where=st.sampled_from(["a", "b", "remote"]))
     def main_moves(self, where: str) -> None:
