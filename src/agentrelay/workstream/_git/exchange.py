@@ -126,12 +126,13 @@ class Callbacks(pygit2.RemoteCallbacks):
 
     @property
     def fetch_options(self) -> Any:
-        """libgit2's fetch options; a lane wants its refs and no tags."""
+        """libgit2's fetch options: no tags, and nothing of it goes to FETCH_HEAD."""
         return self._fetch_options
 
     @fetch_options.setter
     def fetch_options(self, options: Any) -> None:
         options.download_tags = _NO_TAGS
+        options.update_fetchhead = 0
         self._fetch_options = options
 
     # -- credentials --------------------------------------------------------------

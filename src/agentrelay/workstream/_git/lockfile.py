@@ -19,13 +19,14 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LockFile", "LockedError", "remove_if_dead"]
+__all__ = ["LockFile", "LockedError", "remove_if_dead", "sweep_dead"]
 
 # What link(2) says where there are no hard links, or none more for this file.
 _NO_HARD_LINKS: Final = frozenset(
@@ -59,16 +60,20 @@ class LockFile:
             OSError: It cannot be made.
         """
         self._held_dir.mkdir(parents=True, exist_ok=True)
-        self._descriptor, name = tempfile.mkstemp(dir=self._held_dir)
-        self._own: Path | None = Path(name)
+        remove_if_dead(self._lock, self._held_dir)
+        descriptor, name = tempfile.mkstemp(dir=self._held_dir)
+        # An object and not a number: whatever interrupts us, its end closes the file, and
+        # with it goes the kernel's lock.
+        self._stream = os.fdopen(descriptor, "wb", buffering=0)
+        self._own = Path(name)
+        self._committed = False
         try:
             if sys.platform != "win32":
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            os.fchmod(self._descriptor, _usual_mode(self._path))
+                fcntl.flock(self._stream, fcntl.LOCK_EX)
+            os.chmod(name, _usual_mode(self._path))  # noqa: PTH101 - a swept name is told below
             try:
                 os.link(name, self._lock)
             except FileExistsError as error:
-                remove_if_dead(self._lock, self._held_dir)
                 raise self._locked() from error
             except FileNotFoundError as error:
                 # Somebody pruned the empty directory between mkdir and here.
@@ -78,19 +83,24 @@ class LockFile:
                     raise
                 self._fall_back()
         except BaseException:
+            with contextlib.suppress(OSError):
+                # An interrupt may have come right after the link.
+                if os.path.samestat(self._lock.stat(), os.fstat(self._stream.fileno())):
+                    self._lock.unlink()
             self._own.unlink(missing_ok=True)
-            os.close(self._descriptor)
+            self._stream.close()
             raise
-        self._committed = False
         return self
 
     def __exit__(self, *_: object) -> None:
         """Release the lock; without a commit the locked file is as it was."""
-        if not self._committed:
-            self._lock.unlink(missing_ok=True)
-        assert self._own is not None
-        self._own.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        try:
+            if not self._committed:
+                self._lock.unlink(missing_ok=True)
+            # Last: while it is there, a lock that an interrupt left behind is provably ours.
+            self._own.unlink(missing_ok=True)
+        finally:
+            self._stream.close()
 
     def commit(self, data: bytes) -> None:
         """Make ``data`` the content of the locked file; the lock is gone then.
@@ -100,8 +110,8 @@ class LockFile:
         """
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fsync(self._descriptor)
+            view = view[self._stream.write(view) or 0 :]
+        os.fsync(self._stream.fileno())
         self._lock.replace(self._path)
         self._committed = True
 
@@ -111,9 +121,9 @@ class LockFile:
             plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError as error:
             raise self._locked() from error
-        os.close(self._descriptor)
-        self._descriptor = plain
-        os.fchmod(plain, _usual_mode(self._path))
+        self._stream.close()
+        self._stream = os.fdopen(plain, "wb", buffering=0)
+        self._lock.chmod(_usual_mode(self._path))
 
     def _locked(self) -> LockedError:
         return LockedError(f"'{self._lock}' is locked")
@@ -127,22 +137,54 @@ def _usual_mode(path: Path) -> int:
         return 0o644
 
 
+def sweep_dead(held_dir: Path) -> None:
+    """Remove what killed holders left: their own names, and the lock files these prove ours.
+
+    A holder may be killed before it has the lock, inside, or when the lock has become the
+    file already. A name that was swept before its maker locked it fails to become a lock,
+    and is made anew.
+
+    Args:
+        held_dir: ``agentrelay/held`` below a repository's common directory.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for candidate in held_dir.iterdir():
+            _remove_dead(candidate, lambda: _locks_of(held_dir.parent.parent))
+
+
 def remove_if_dead(lock: Path, held_dir: Path) -> None:
     """Remove a lock file that is ours and whose holder is gone; leave any other."""
-    if sys.platform == "win32":
-        # Leftovers are reported there, never removed.
-        return
     with contextlib.suppress(OSError):
         wanted = lock.stat()
         for candidate in held_dir.iterdir():
-            with contextlib.suppress(OSError), candidate.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino):
-                    continue
-                # Raises while the holder lives.
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Another waiter may have been here first, and may hold the name by now.
-                if lock.stat().st_ino == found.st_ino:
-                    lock.unlink()
-                candidate.unlink(missing_ok=True)
+            if os.path.samestat(candidate.stat(), wanted):
+                _remove_dead(candidate, lambda: [lock])
                 return
+
+
+def _locks_of(common_dir: Path) -> list[Path]:
+    """Return every lock file there may be one of ours among."""
+    config = Path(os.path.realpath(common_dir / "config"))
+    return [
+        config.with_name(f"{config.name}.lock"),
+        *common_dir.glob("*.lock"),
+        *(common_dir / "refs").rglob("*.lock"),
+    ]
+
+
+def _remove_dead(candidate: Path, locks: Callable[[], list[Path]]) -> None:
+    """Remove a holder's own name and its lock file, unless the holder lives."""
+    if sys.platform == "win32":
+        # Leftovers are reported there, never removed.
+        return
+    with contextlib.suppress(OSError), candidate.open("rb") as stream:
+        # Raises while the holder lives.
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(stream.fileno())
+        # A single name never became a lock. A second one may be the file by now.
+        for lock in locks() if found.st_nlink > 1 else []:
+            with contextlib.suppress(FileNotFoundError):
+                # Another waiter may have been here first, and may hold the name by now.
+                if os.path.samestat(lock.stat(), found):
+                    lock.unlink()
+        candidate.unlink(missing_ok=True)

@@ -68,7 +68,9 @@ class RemoteEnd:
             RemoteUnavailableError: No usable answer in time.
         """
         names = " and ".join(f"'{branch}'" for branch in branches)
-        specs = [f"+refs/heads/{branch}:{self.tracking_ref(branch)}" for branch in branches]
+        # Without a destination libgit2 writes no ref: its lock files would outlive a killed
+        # process, and nobody could tell whose they were.
+        specs = [f"refs/heads/{branch}" for branch in branches]
 
         def attempt() -> dict[str, str]:
             remote, url = self._connect_to(pushing=False)
@@ -81,7 +83,11 @@ class RemoteEnd:
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
-        return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+        tips = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+        for branch, tip in tips.items():
+            if tip is not None:
+                set_tracking_ref(self.repository, self.tracking_ref(branch), tip)
+        return tips
 
     def push(
         self,

@@ -27,6 +27,7 @@ from pygit2.enums import CheckoutStrategy
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
+from agentrelay.workstream._git.whole_files import write_whole
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = [
@@ -232,7 +233,7 @@ def link_worktree(
             (aside / "gitdir").write_text(f"{real / '.git'}\n")
             # First the worktree's side: an entry whose ".git" file is missing may be
             # pruned by any git at any moment.
-            (worktree_path / ".git").write_text(link)
+            write_whole(worktree_path / ".git", link, own_dir=repository.own_dir)
             admin_dir.parent.mkdir(exist_ok=True)
             aside.rename(admin_dir)
         except BaseException:
@@ -291,12 +292,13 @@ def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entr
     with repository_failures(f"repair the worktree '{worktree_path}'", path=repository.path):
         worktree_path.mkdir(parents=True, exist_ok=True)
         has_files = any(name != ".git" for name in os.listdir(worktree_path))
+        own_dir = repository.own_dir
         if not has_files:
-            (entry.admin_dir / "locked").write_text(INITIALIZING)
+            write_whole(entry.admin_dir / "locked", INITIALIZING, own_dir=own_dir)
         real = Path(os.path.realpath(worktree_path))
         link = f"gitdir: {admin_dir_spelling(repository, entry.admin_dir.name)}\n"
-        (worktree_path / ".git").write_text(link)
-        (entry.admin_dir / "gitdir").write_text(f"{real / '.git'}\n")
+        write_whole(worktree_path / ".git", link, own_dir=own_dir)
+        write_whole(entry.admin_dir / "gitdir", f"{real / '.git'}\n", own_dir=own_dir)
     repaired = read_entry(entry.admin_dir)
     assert repaired is not None
     return repaired

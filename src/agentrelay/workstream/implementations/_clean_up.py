@@ -23,6 +23,7 @@ from agentrelay.workstream._git.repository import (
     refuse_links,
 )
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
@@ -116,6 +117,7 @@ def clean_up(
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        sweep_own_dir(repository)
         run = _CleanUp(lane, runtime, repository, read_lane_record(lane))
         _refuse_other_remote(run, access)
         run.stood = (

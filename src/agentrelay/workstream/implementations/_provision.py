@@ -19,6 +19,7 @@ from agentrelay.workstream._git.refs import create_ref, delete_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
@@ -111,6 +112,7 @@ def provision(
     refuse_obstacles(repository, lane)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        sweep_own_dir(repository)
         record = read_lane_record(lane)
         run = _Provision(lane, runtime, repository, end, record, record.is_ours)
         try:
