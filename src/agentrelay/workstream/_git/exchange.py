@@ -132,6 +132,8 @@ class Callbacks(pygit2.RemoteCallbacks):
     @fetch_options.setter
     def fetch_options(self, options: Any) -> None:
         options.download_tags = _NO_TAGS
+        # The user's: a "git pull" reads there what its own fetch has just written.
+        options.update_fetchhead = 0
         self._fetch_options = options
 
     # -- credentials --------------------------------------------------------------

@@ -23,7 +23,6 @@ from agentrelay.workstream.errors import (
 
 __all__ = [
     "UNSUPPORTED",
-    "is_existing",
     "is_locked",
     "is_not_fast_forward",
     "is_transient",
@@ -102,13 +101,6 @@ def is_not_fast_forward(error: Exception) -> bool:
     """Return whether libgit2 itself refused a push because the remote has other commits."""
     text = str(error)
     return "non-fastforwardable" in text or "not present locally" in text
-
-
-def is_existing(error: Exception) -> bool:
-    """Return whether something could not be created because it is there already."""
-    return isinstance(error, pygit2.AlreadyExistsError) or (
-        isinstance(error, ValueError) and "exists" in str(error)
-    )
 
 
 def open_failure(path: object, error: Exception) -> RepositoryError:

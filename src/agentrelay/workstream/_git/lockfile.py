@@ -37,16 +37,37 @@ class LockedError(OSError):
     """A ``.lock`` file is there already."""
 
 
-class LockFile:
-    """``<path>.lock`` for the length of a ``with`` block."""
+# Descriptors that say "the holder lives". A forked child must close its copies: it may
+# outlive a killed parent, and nobody would dare to remove the parent's leftovers.
+_living: set[LockFile] = set()
 
-    def __init__(self, path: Path, *, own_dir: Path) -> None:
+
+def _forget_holders() -> None:
+    for lock in _living:
+        lock.disown()
+    _living.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_holders)
+
+
+class LockFile:
+    """``<path>.lock`` for the length of a ``with`` block.
+
+    The git program does not wait for some of these locks, so what is going to be written
+    is written and synced before the lock is taken: it is held for an instant.
+    """
+
+    def __init__(self, path: Path, *, own_dir: Path, data: bytes | None = None) -> None:
         """Name the lock; nothing is made yet.
 
         Args:
             path: File that is about to be rewritten.
             own_dir: Directory of our own on the same file system.
+            data: What :meth:`commit` will make of the file, if it will.
         """
+        self._data = data
         self._path = path
         self._lock = path.with_name(path.name + ".lock")
         self._held_dir = own_dir / "held"
@@ -61,9 +82,12 @@ class LockFile:
         self._held_dir.mkdir(parents=True, exist_ok=True)
         self._descriptor, name = tempfile.mkstemp(dir=self._held_dir)
         self._own: Path | None = Path(name)
+        _living.add(self)
         try:
             if sys.platform != "win32":
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            if self._data is not None:
+                _write_out(self._descriptor, self._data)
             os.fchmod(self._descriptor, _usual_mode(self._path))
             try:
                 os.link(name, self._lock)
@@ -79,31 +103,41 @@ class LockFile:
                 self._fall_back()
         except BaseException:
             self._own.unlink(missing_ok=True)
-            os.close(self._descriptor)
+            self._close()
             raise
         self._committed = False
         return self
 
     def __exit__(self, *_: object) -> None:
         """Release the lock; without a commit the locked file is as it was."""
+        if self not in _living:
+            # A forked child: the lock is its parent's.
+            return
         if not self._committed:
             self._lock.unlink(missing_ok=True)
         assert self._own is not None
         self._own.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        self._close()
 
-    def commit(self, data: bytes) -> None:
-        """Make ``data`` the content of the locked file; the lock is gone then.
+    def commit(self) -> None:
+        """Make the data the content of the locked file; the lock is gone then.
 
         Once renamed, the lock's name may already be somebody else's lock, so it is
         not unlinked any more.
         """
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fsync(self._descriptor)
+        assert self._data is not None
         self._lock.replace(self._path)
         self._committed = True
+
+    def disown(self) -> None:
+        """Close the copy of the descriptor that a forked child has."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+    def _close(self) -> None:
+        if self in _living:
+            _living.discard(self)
+            os.close(self._descriptor)
 
     def _fall_back(self) -> None:
         """Make the lock as git does, where the file system has no hard links."""
@@ -113,10 +147,20 @@ class LockFile:
             raise self._locked() from error
         os.close(self._descriptor)
         self._descriptor = plain
+        if self._data is not None:
+            _write_out(plain, self._data)
         os.fchmod(plain, _usual_mode(self._path))
 
     def _locked(self) -> LockedError:
         return LockedError(f"'{self._lock}' is locked")
+
+
+def _write_out(descriptor: int, data: bytes) -> None:
+    """Write all of it, durably."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
 
 
 def _usual_mode(path: Path) -> int:

@@ -63,6 +63,21 @@ class OpenRepository:
             timeout_s=_METADATA_WAIT_S,
         )
 
+    def queue_for(self, name: str) -> AbstractContextManager[None]:
+        """Stand in line before one of git's own ``.lock`` files; nothing is locked inside.
+
+        Those files cannot be waited for in order: lanes would collide there, and wait
+        longer with each collision.
+
+        Args:
+            name: What is about to be locked: ``"config"``.
+        """
+        return hold(
+            self.own_dir / f"{name}.queue",
+            what=f"'{name}' of repository '{self.path}'",
+            timeout_s=_METADATA_WAIT_S,
+        )
+
     def resolve(self, ref: str) -> str | None:
         """Return the hex id of the commit a full ref name leads to, or ``None``.
 
