@@ -29,6 +29,7 @@ __all__ = [
     "move_ref",
     "refs_below",
     "release_dead_lock",
+    "release_dead_locks_below",
     "set_tracking_ref",
 ]
 
@@ -77,7 +78,9 @@ def move_ref(
     return _write(repository, ref, commit_id, lambda now: now == expected, message)
 
 
-def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None) -> None:
+def set_tracking_ref(
+    repository: OpenRepository, ref: str, commit_id: str | None, *, message: str = "update by push"
+) -> None:
     """Record what a remote has under a remote-tracking ref, or that it has nothing.
 
     Raises:
@@ -89,7 +92,8 @@ def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None
         if current is not None:
             delete_ref(repository, ref, expected=current)
         return
-    _write(repository, ref, commit_id, lambda _: True, "update by push")
+    if read_ref(repository.common_dir, ref) != commit_id:
+        _write(repository, ref, commit_id, lambda _: True, message)
 
 
 def _write(
@@ -220,6 +224,13 @@ def release_dead_lock(repository: OpenRepository, ref: str) -> None:
     loose = repository.common_dir / ref
     remove_if_dead(loose.with_name(loose.name + ".lock"), repository.own_dir / "held")
     _drop_empty_parents(loose.parent, repository.common_dir / "refs")
+
+
+def release_dead_locks_below(repository: OpenRepository, prefix: str) -> None:
+    """Remove what killed writers of ours left locked below a prefix nobody writes to again."""
+    for lock in sorted((repository.common_dir / prefix).rglob("*.lock")):
+        remove_if_dead(lock, repository.own_dir / "held")
+        _drop_empty_parents(lock.parent, repository.common_dir / "refs")
 
 
 def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) -> bool:

@@ -68,7 +68,9 @@ class RemoteEnd:
             RemoteUnavailableError: No usable answer in time.
         """
         names = " and ".join(f"'{branch}'" for branch in branches)
-        specs = [f"+refs/heads/{branch}:{self.tracking_ref(branch)}" for branch in branches]
+        # Without a destination: what libgit2 has locked when it is killed stays locked, and
+        # the base's tracking ref is every lane's.
+        specs = [f"refs/heads/{branch}" for branch in branches]
 
         def attempt() -> dict[str, str]:
             remote, url = self._connect_to(pushing=False)
@@ -81,7 +83,12 @@ class RemoteEnd:
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
-        return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+        tips = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+        for branch, tip in tips.items():
+            if tip is not None:
+                ref = self.tracking_ref(branch)
+                set_tracking_ref(self.repository, ref, tip, message="fetch")
+        return tips
 
     def push(
         self,

@@ -15,7 +15,7 @@ from typing import Final
 import pygit2
 
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.refs import create_ref
+from agentrelay.workstream._git.refs import create_ref, release_dead_locks_below
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
@@ -87,7 +87,7 @@ class Rescuer:
         stamp: str,
         survives: Callable[[str], bool],
     ) -> None:
-        """Remember where to write; nothing is written yet.
+        """Remember where to write; no ref is written yet.
 
         Args:
             repository: Repository the refs are written to.
@@ -99,6 +99,7 @@ class Rescuer:
         self._prefix = f"{prefix}{stamp}/"
         self._survives = survives
         self.kept: list[Kept] = []
+        release_dead_locks_below(repository, prefix)
 
     def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
         """Make sure that a commit survives; call it where the deletion follows.
