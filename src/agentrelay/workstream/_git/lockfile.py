@@ -18,7 +18,6 @@ import errno
 import os
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final, Self
 
@@ -80,17 +79,19 @@ class LockFile:
             OSError: It cannot be made.
         """
         self._held_dir.mkdir(parents=True, exist_ok=True)
-        self._descriptor, name = tempfile.mkstemp(dir=self._held_dir)
-        self._own: Path | None = Path(name)
+        own = self._held_dir / os.urandom(8).hex()
+        # As any program makes a file: the umask says who may read it.
+        self._descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._own: Path | None = own
         _living.add(self)
         try:
             if sys.platform != "win32":
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             if self._data is not None:
                 _write_out(self._descriptor, self._data)
-            os.fchmod(self._descriptor, _usual_mode(self._path))
+            _keep_mode(self._path, self._descriptor)
             try:
-                os.link(name, self._lock)
+                os.link(own, self._lock)
             except FileExistsError as error:
                 remove_if_dead(self._lock, self._held_dir)
                 raise self._locked() from error
@@ -142,14 +143,14 @@ class LockFile:
     def _fall_back(self) -> None:
         """Make the lock as git does, where the file system has no hard links."""
         try:
-            plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError as error:
             raise self._locked() from error
         os.close(self._descriptor)
         self._descriptor = plain
         if self._data is not None:
             _write_out(plain, self._data)
-        os.fchmod(plain, _usual_mode(self._path))
+        _keep_mode(self._path, plain)
 
     def _locked(self) -> LockedError:
         return LockedError(f"'{self._lock}' is locked")
@@ -163,12 +164,10 @@ def _write_out(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _usual_mode(path: Path) -> int:
-    """Return the permissions the file has, or those a new file gets."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return 0o644
+def _keep_mode(path: Path, descriptor: int) -> None:
+    """Give the file that replaces another the other's permissions."""
+    with contextlib.suppress(FileNotFoundError):
+        os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
 
 
 def remove_if_dead(lock: Path, held_dir: Path) -> None:

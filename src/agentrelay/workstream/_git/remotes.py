@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pygit2
 
@@ -24,13 +25,22 @@ from agentrelay.workstream._git.failures import (
     remote_failures,
 )
 from agentrelay.workstream._git.locks import until_free
+from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.refs import set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
-from agentrelay.workstream.errors import LeaseLostError, PushRejectedError, RepositoryError
+from agentrelay.workstream.errors import (
+    LaneConflictError,
+    LeaseLostError,
+    PushRejectedError,
+    RepositoryError,
+)
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
+
+# No lease: the ref is our own and nobody else counts on it.
+_ANYWHERE: Final = "anywhere"
 
 
 @dataclass(frozen=True)
@@ -153,9 +163,17 @@ class RemoteEnd:
 
         def attempt() -> Callbacks:
             remote, url = self._connect_to(pushing=True)
+            lease = {} if expected == _ANYWHERE else {ref: expected}
             callbacks = Callbacks(
-                url, self.access, ends_at=ends_at, expected={ref: expected}, announce=announce
+                url, self.access, ends_at=ends_at, expected=lease, announce=announce
             )
+            there = PathRemote.at(url) if lease else None
+            if there is not None:
+                new = spec.partition(":")[0] or None
+                self._push_to_path(
+                    there, ref, new, expected=expected, callbacks=callbacks, announce=announce
+                )
+                return callbacks
             with _translated(operation, url, callbacks):
                 try:
                     remote.push([spec], callbacks=callbacks, proxy=self._proxy(url))
@@ -174,6 +192,48 @@ class RemoteEnd:
         reason = callbacks.verdicts.get(ref, "the server did not report on it")
         if reason is not None:
             raise self._rejected(operation, ref, reason, callbacks)
+
+    def _push_to_path(
+        self,
+        there: PathRemote,
+        ref: str,
+        new: str | None,
+        *,
+        expected: str | None,
+        callbacks: Callbacks,
+        announce: Callable[[], None] | None,
+    ) -> None:
+        """Move or delete one ref of a remote that is a path."""
+        operation = f"push '{ref}'" if new else f"delete '{ref}'"
+
+        def lost(reason: str) -> LeaseLostError:
+            callbacks.check_lease(ref, now=there.tip(ref), new=new)
+            words = self._rejected(operation, ref, reason, callbacks)
+            return LeaseLostError(
+                words.message, url=words.url, ref=ref, reason=words.reason, hint=words.hint
+            )
+
+        callbacks.check_lease(ref, now=there.tip(ref), new=new)
+        if new and expected and not self.repository.contains(expected, new):
+            raise lost("it is not a fast-forward")
+        if announce is not None:
+            announce()
+        try:
+            if new is None:
+                assert expected is not None
+                there.delete(ref, expected=expected)
+            elif not there.update(ref, new, expected=expected, bring=self._bring(new)):
+                callbacks.check_lease(ref, now=there.tip(ref), new=new)
+                if there.tip(ref) != new:
+                    raise lost("it moved meanwhile")
+        except LaneConflictError as error:
+            callbacks.check_lease(ref, now=there.tip(ref), new=new)
+            raise self._rejected(operation, ref, error.message, callbacks) from error
+        callbacks.verdicts[ref] = None
+
+    def _bring(self, commit_id: str) -> Callable[[str], None]:
+        """Return what pushes a commit to a ref, whatever is there."""
+        return lambda ref: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, f"push '{ref}'")
 
     def _rejected(
         self, operation: str, ref: str, reason: str, callbacks: Callbacks
