@@ -8,6 +8,7 @@ first, and a path should be no worse. So libgit2 brings the objects only.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import pygit2
 
-from agentrelay.workstream._git.refs import delete_ref, move_ref
+from agentrelay.workstream._git.refs import delete_ref, move_ref, refs_below
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, read_ref
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
@@ -72,7 +73,8 @@ class PathRemote:
             LaneBusyError: Another program kept it locked.
             RepositoryError: It cannot be written.
         """
-        incoming = f"{_INCOMING}{ref}"
+        # Of its own: several clones may be bringing theirs.
+        incoming = f"{_INCOMING}{ref}/{os.urandom(8).hex()}"
         if not self._is_a_tip(commit_id):
             bring(incoming)
         try:
@@ -91,7 +93,9 @@ class PathRemote:
             RepositoryError: It cannot be deleted.
         """
         delete_ref(self._repository, ref, expected=expected)
-        self._forget(f"{_INCOMING}{ref}")
+        for left in refs_below(self._repository, f"{_INCOMING}{ref}/"):
+            # Of a killed process; one that lives loses nothing: it has its objects there.
+            self._forget(left)
 
     def _is_a_tip(self, commit_id: str) -> bool:
         """Return whether a ref says that the remote has the commit and all below it."""
@@ -102,7 +106,7 @@ class PathRemote:
         )
 
     def _forget(self, incoming: str) -> None:
-        """Delete the ref that objects were brought to; another clone may be using it."""
+        """Delete a ref that objects were brought to."""
         tip = self.tip(incoming)
         if tip is not None:
             with contextlib.suppress(LaneConflictError):

@@ -92,7 +92,10 @@ def set_tracking_ref(
         if current is not None:
             delete_ref(repository, ref, expected=current)
         return
-    if read_ref(repository.common_dir, ref) != commit_id:
+    if read_ref(repository.common_dir, ref) == commit_id:
+        # A dead lock would not stop us here, but the user's own fetch.
+        release_dead_lock(repository, ref)
+    else:
         _write(repository, ref, commit_id, lambda _: True, message)
 
 

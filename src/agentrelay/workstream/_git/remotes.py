@@ -23,6 +23,8 @@ from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
     is_transient,
     remote_failures,
+    repository_failures,
+    says_locked,
 )
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.path_remote import PathRemote
@@ -35,6 +37,7 @@ from agentrelay.workstream.errors import (
     LeaseLostError,
     PushRejectedError,
     RepositoryError,
+    WorkstreamError,
 )
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
@@ -191,7 +194,33 @@ class RemoteEnd:
         callbacks = until_free(attempt, busy=is_transient, what=operation)
         reason = callbacks.verdicts.get(ref, "the server did not report on it")
         if reason is not None:
-            raise self._rejected(operation, ref, reason, callbacks)
+            refused = self._rejected(operation, ref, reason, callbacks)
+            if expected != _ANYWHERE:
+                self._tell_lost_race(ref, spec, expected, refused)
+            raise refused
+
+    def _tell_lost_race(
+        self, ref: str, spec: str, expected: str | None, refused: PushRejectedError
+    ) -> None:
+        """Tell a rule's refusal from a lost race: a server may compare later than we did.
+
+        Raises:
+            LeaseLostError: The ref is not where it was seen any more.
+        """
+        remote, url = self._connect_to(pushing=False)
+        ends_at = time.monotonic() + self.access.deadline_s
+        callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
+        try:
+            with _translated(f"look at '{ref}'", url, callbacks):
+                heads = remote.list_heads(callbacks=callbacks, proxy=self._proxy(url))
+        except WorkstreamError:
+            # Then the server's own words must do.
+            return
+        now = next((str(head.oid) for head in heads if head.name == ref), None)
+        try:
+            callbacks.check_lease(ref, now=now, new=spec.partition(":")[0] or None)
+        except LeaseLostError as lost:
+            raise lost from refused
 
     def _push_to_path(
         self,
@@ -232,8 +261,21 @@ class RemoteEnd:
         callbacks.verdicts[ref] = None
 
     def _bring(self, commit_id: str) -> Callable[[str], None]:
-        """Return what pushes a commit to a ref, whatever is there."""
-        return lambda ref: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, f"push '{ref}'")
+        """Return what pushes a commit to a ref of our own, through libgit2."""
+
+        def is_locked_there(error: Exception) -> bool:
+            # Its local transport reports this as if a server had refused the ref.
+            return isinstance(error, PushRejectedError) and says_locked(error.reason)
+
+        def bring(ref: str) -> None:
+            operation = f"push '{ref}'"
+            until_free(
+                lambda: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, operation),
+                busy=is_locked_there,
+                what=operation,
+            )
+
+        return bring
 
     def _rejected(
         self, operation: str, ref: str, reason: str, callbacks: Callbacks
@@ -285,7 +327,9 @@ class RemoteEnd:
         keys = [f"remote.{name}.pushurl"] if pushing else []
         keys.append(f"remote.{name}.url")
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
-        made = handle.remotes.create_anonymous(_absolute(raw, self.repository))
+        with repository_failures("make a place for fetching", path=self.repository.path):
+            source = handle if pushing else self.repository.fetching_handle()
+        made = source.remotes.create_anonymous(_absolute(raw, self.repository))
         return made, _absolute(url, self.repository)
 
 
