@@ -14,6 +14,7 @@ from typing import Final
 
 import pygit2
 
+from agentrelay.workstream._git.anchor import anchored, weigh_anchors
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.refs import create_ref, release_dead_locks_below
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
@@ -96,10 +97,12 @@ class Rescuer:
             survives: Tells whether a commit exists elsewhere for good.
         """
         self._repository = repository
+        self._owner = prefix.removesuffix("/")
         self._prefix = f"{prefix}{stamp}/"
         self._survives = survives
         self.kept: list[Kept] = []
         release_dead_locks_below(repository, prefix)
+        weigh_anchors(repository, owner=self._owner)
 
     def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
         """Make sure that a commit survives; call it where the deletion follows.
@@ -241,7 +244,9 @@ class Rescuer:
         now = pygit2.Signature(_SIGNATURE_NAME, _SIGNATURE_EMAIL)
         message = f"Rescue: {what}\n\nKept by a teardown because nothing else held it.\n"
         handle = self._repository.handle
-        self._keep(label, str(handle.create_commit(None, now, now, message, tree, parents)), what)
+        commit_id = str(handle.create_commit(None, now, now, message, tree, parents))
+        with anchored(self._repository, commit_id, owner=self._owner):
+            self._keep(label, commit_id, what)
 
     def _keep(self, label: str, commit_id: str, what: str) -> None:
         """Write one rescue ref."""
