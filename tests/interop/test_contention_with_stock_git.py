@@ -145,6 +145,9 @@ def test_thirty_two_lanes_beside_a_stock_git_are_whole_and_nothing_of_its_user_i
     for _ in range(ROUNDS):
         with neighbour.at_work():
             assert workers(LANES, crowd.prepare) == []
+        # A "fetch --prune" that listed the remote's refs before a lane was pushed takes the
+        # lane's new tracking ref for a stale one; the next fetch brings it back.
+        git(crowd.repo, "fetch", "-q", "origin")
         assert crowd.broken(LANES) == []
         listed = git(crowd.repo, "worktree", "list", "--porcelain").stdout
         assert listed.count("worktree ") == len(LANES) + 1
