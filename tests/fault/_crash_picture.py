@@ -70,10 +70,10 @@ def _git_dir(git_dir: Path) -> dict[str, Any]:
     for name, path in _files(git_dir):
         if name.startswith(("objects/", _RESCUE, f"logs/{_RESCUE}")):
             continue
-        if name == "agentrelay/repository.lock" or name.startswith("agentrelay/lanes/"):
+        if name.startswith("agentrelay/") and name.endswith((".lock", ".queue")):
             continue
-        # Left by libgit2's fetch, which takes it over when it comes again.
-        if name == "shallow.lock":
+        # What libgit2 leaves of a fetch hampers nobody: the next one repeats itself.
+        if name == "shallow.lock" or name.startswith("agentrelay/fetch/"):
             continue
         if "logs" in Path(name).parts:
             found[name] = "a log"

@@ -30,6 +30,7 @@ __all__ = [
     "remote_failures",
     "repository_failures",
     "say",
+    "says_locked",
 ]
 
 # What libgit2 1.9 cannot read, by the words of its own refusal, and what it opens and
@@ -71,9 +72,11 @@ def say(error: BaseException) -> str:
 
 def is_locked(error: Exception) -> bool:
     """Return whether a failure means that somebody holds a ``.lock`` file just now."""
-    if not isinstance(error, (pygit2.GitError, OSError)):
-        return False
-    text = str(error)
+    return isinstance(error, (pygit2.GitError, OSError)) and says_locked(str(error))
+
+
+def says_locked(text: str) -> bool:
+    """Return whether libgit2's words mean that somebody holds a ``.lock`` file just now."""
     if "failed to make directory" in text:
         # Somebody pruned the empty directory a ref was about to be written to.
         return "No such file" in text

@@ -63,6 +63,44 @@ class OpenRepository:
             timeout_s=_METADATA_WAIT_S,
         )
 
+    def queue_for(self, name: str) -> AbstractContextManager[None]:
+        """Stand in line before one of git's own ``.lock`` files; nothing is locked inside.
+
+        Those files cannot be waited for in order: lanes would collide there, and wait
+        longer with each collision.
+
+        Args:
+            name: What is about to be locked: ``"config"``.
+        """
+        return hold(
+            self.own_dir / f"{name}.queue",
+            what=f"'{name}' of repository '{self.path}'",
+            timeout_s=_METADATA_WAIT_S,
+        )
+
+    def fetching_handle(self) -> pygit2.Repository:
+        """Return a handle for fetching objects, with a FETCH_HEAD of its own.
+
+        libgit2 empties that file whatever it is told, and a "git pull" of the user's reads
+        there what its own fetch has just written. The handle shares all else; it stands
+        where the one of a linked worktree would.
+
+        Source:
+            gitrepository-layout(5), "commondir".
+        """
+        if self.handle.is_shallow:
+            # Where the history ends is written in the repository's own directory only.
+            return self.handle
+        view = self.own_dir / "fetch"
+        for name, text in (("HEAD", "ref: refs/heads/none\n"), ("commondir", "../..\n")):
+            if not (view / name).exists():
+                view.mkdir(parents=True, exist_ok=True)
+                aside = view / f"{name}.{os.urandom(8).hex()}"
+                aside.write_text(text)
+                aside.replace(view / name)
+        flags = RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.BARE
+        return pygit2.Repository(str(view), flags)
+
     def resolve(self, ref: str) -> str | None:
         """Return the hex id of the commit a full ref name leads to, or ``None``.
 

@@ -14,8 +14,9 @@ from typing import Final
 
 import pygit2
 
+from agentrelay.workstream._git.anchor import anchored, weigh_anchors
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.refs import create_ref
+from agentrelay.workstream._git.refs import create_ref, release_dead_locks_below
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
@@ -87,7 +88,7 @@ class Rescuer:
         stamp: str,
         survives: Callable[[str], bool],
     ) -> None:
-        """Remember where to write; nothing is written yet.
+        """Remember where to write; no ref is written yet.
 
         Args:
             repository: Repository the refs are written to.
@@ -96,9 +97,12 @@ class Rescuer:
             survives: Tells whether a commit exists elsewhere for good.
         """
         self._repository = repository
+        self._owner = prefix.removesuffix("/")
         self._prefix = f"{prefix}{stamp}/"
         self._survives = survives
         self.kept: list[Kept] = []
+        release_dead_locks_below(repository, prefix)
+        weigh_anchors(repository, owner=self._owner)
 
     def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
         """Make sure that a commit survives; call it where the deletion follows.
@@ -240,7 +244,9 @@ class Rescuer:
         now = pygit2.Signature(_SIGNATURE_NAME, _SIGNATURE_EMAIL)
         message = f"Rescue: {what}\n\nKept by a teardown because nothing else held it.\n"
         handle = self._repository.handle
-        self._keep(label, str(handle.create_commit(None, now, now, message, tree, parents)), what)
+        commit_id = str(handle.create_commit(None, now, now, message, tree, parents))
+        with anchored(self._repository, commit_id, owner=self._owner):
+            self._keep(label, commit_id, what)
 
     def _keep(self, label: str, commit_id: str, what: str) -> None:
         """Write one rescue ref."""

@@ -25,6 +25,7 @@ import pygit2
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream._git.whole_files import write_whole
@@ -234,14 +235,27 @@ def link_worktree(
             # First the worktree's side: an entry whose ".git" file is missing may be
             # pruned by any git at any moment.
             write_whole(worktree_path / ".git", link, own_dir=repository.own_dir)
-            admin_dir.parent.mkdir(exist_ok=True)
-            aside.rename(admin_dir)
+            _rename_in(aside, admin_dir)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
     entry = read_entry(admin_dir)
     assert entry is not None
     return entry
+
+
+def _rename_in(aside: Path, admin_dir: Path) -> None:
+    """Rename an entry into place; "git worktree prune" removes the directory while it is empty."""
+
+    def attempt() -> None:
+        admin_dir.parent.mkdir(exist_ok=True)
+        aside.rename(admin_dir)
+
+    until_free(
+        attempt,
+        busy=lambda error: isinstance(error, FileNotFoundError) and aside.is_dir(),
+        what=f"make the entry '{admin_dir}'",
+    )
 
 
 def clear_operation(entry: Entry) -> None:

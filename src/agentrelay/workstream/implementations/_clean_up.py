@@ -290,20 +290,20 @@ def _delete_local_branch(run: _CleanUp) -> None:
     lane, repository = run.lane, run.repository
     if run.branches_stay is not None:
         return
-    with repository.metadata_section():
-        tip = repository.resolve(lane.branch_ref)
-        if tip is None:
-            release_dead_lock(repository, lane.branch_ref)
-        else:
-            refusal = other_checkout(lane, repository, besides=None)
-            if refusal is not None:
-                raise refusal
-            # Under the lock: two lanes must not each count on the other's branch.
-            run.rescuer.prove_or_keep(
-                "commits", tip, what="commits of the lane that are merged nowhere"
-            )
-            delete_ref(repository, lane.branch_ref, expected=tip)
-        drop_upstream(repository, lane.branch)
+    # Without the repository's lock: no other lane's branch counts as a proof, and a branch
+    # or a configuration that the user's git holds must not hold up the other lanes.
+    tip = repository.resolve(lane.branch_ref)
+    if tip is None:
+        release_dead_lock(repository, lane.branch_ref)
+    else:
+        refusal = other_checkout(lane, repository, besides=None)
+        if refusal is not None:
+            raise refusal
+        run.rescuer.prove_or_keep(
+            "commits", tip, what="commits of the lane that are merged nowhere"
+        )
+        delete_ref(repository, lane.branch_ref, expected=tip)
+    drop_upstream(repository, lane.branch)
 
 
 def _delete_remote_branch(run: _CleanUp) -> None:
@@ -332,8 +332,7 @@ def _delete_remote_branch(run: _CleanUp) -> None:
             obstacle=lane.branch_ref,
             hint="Another clone holds this lane, or left it behind: tear it down there.",
         )
-    with repository.metadata_section():
-        run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
+    run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
     run.remote.delete(lane.branch, expected=tip)
 
 

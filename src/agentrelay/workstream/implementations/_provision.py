@@ -137,12 +137,19 @@ def _run(run: _Provision) -> None:
 
     with repository.metadata_section():
         refuse_case_collisions(lane)
-        if tip is None and entry is None and remote_tip is None:
-            # Nothing stands: whatever the signals say is of an earlier run.
-            retire_signals(runtime, lane)
-        start = _start(run, tip, entry, remote_tip, base)
-        _record_names(run, base, remote_tip)
-        _ensure_branch(run, tip, entry, start=start)
+        for directory in (lane.signal_dir, lane.worktrees_dir):
+            # Taken: a lane whose name differs only by case comes too late. What fails here
+            # fails below, in words.
+            with suppress(OSError):
+                directory.mkdir(parents=True, exist_ok=True)
+    # Not in that section: these wait for the disk, and all other lanes would wait with them.
+    if tip is None and entry is None and remote_tip is None:
+        # Nothing stands: whatever the signals say is of an earlier run.
+        retire_signals(runtime, lane)
+    start = _start(run, tip, entry, remote_tip, base)
+    _record_names(run, base, remote_tip)
+    _ensure_branch(run, tip, entry, start=start)
+    with repository.metadata_section():
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
     if entry.is_half_made:
@@ -150,8 +157,7 @@ def _run(run: _Provision) -> None:
         check_out(lane.worktree_path)
         unlock_entry(entry)
     _push(run, remote_tip)
-    with repository.metadata_section():
-        set_upstream(repository, lane.branch, remote=run.remote.access.remote)
+    set_upstream(repository, lane.branch, remote=run.remote.access.remote)
     run.record = run.record.write(lane, claim="pushed")
     artifacts = runtime.artifacts
     artifacts.merge_pr_url = artifacts.merge_pr_url or _remembered_pull(lane)
@@ -349,8 +355,8 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
             if run.created_entry is not None:
                 aside = set_aside(lane.worktree_path, trash_dir=lane.trash_dir)
                 remove_entry(repository, run.created_entry)
-            if run.created_branch_at is not None:
-                delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
+        if run.created_branch_at is not None:
+            delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
         unlink_tree(aside)
     except (WorkstreamError, OSError) as failed:
         record_concern(run.runtime, f"a failed prepare left something behind: {failed}")
