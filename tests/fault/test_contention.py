@@ -42,11 +42,12 @@ from agentrelay.workstream.testing import (
 )
 from fixtures.crowd import LANES, ROUNDS, Crowd, by_processes, by_threads, ref_of
 
+# A fork beside threads is fragile; these tests start none before.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 _FORKS: Final = [
     pytest.mark.child,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
-    # A fork beside threads is fragile; these tests start none before.
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 _BY: Final = [
     pytest.param(by_threads, id="threads"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agentrelay.workstream._git.lock_queue import queue_of
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import Backoff, hold, until_free
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
@@ -190,6 +191,82 @@ def test_a_lock_file_that_cannot_be_made_is_a_configuration_error(tmp_path: Path
     assert str(path) in str(caught.value)
     assert caught.value.path == str(path)
     assert caught.value.hint
+
+
+def test_waiters_of_one_process_are_served_in_their_order(tmp_path: Path) -> None:
+    """Nobody who comes later overtakes, so nobody starves."""
+    order: list[int] = []
+    queue = queue_of(tmp_path / "lock")
+    threads = []
+
+    def enter(number: int) -> None:
+        with hold(tmp_path / "lock", what="it", timeout_s=30.0):
+            order.append(number)
+
+    with hold(tmp_path / "lock", what="it", timeout_s=1.0):
+        for number in range(8):
+            thread = threading.Thread(target=enter, args=(number,))
+            thread.start()
+            threads.append(thread)
+            while len(queue._line) <= number:
+                threading.Event().wait(0.001)
+    for thread in threads:
+        thread.join()
+    assert order == list(range(8))
+
+
+def test_a_waiter_that_gave_up_keeps_nobody_out(tmp_path: Path) -> None:
+    """Its place in the kernel's queue is the next one's, and nobody's when there is none."""
+    path = tmp_path / "lock"
+    with _held_by_another_process(path):
+        for _ in range(2):
+            with pytest.raises(LaneBusyError), hold(path, what="it", timeout_s=0.3):
+                pytest.fail("two holders at once")
+        waiting = [thread for thread in threading.enumerate() if thread.name == "agentrelay-lock"]
+        assert len(waiting) == 1
+    with hold(path, what="it", timeout_s=30.0):
+        pass
+    for thread in waiting:
+        thread.join(timeout=30.0)
+    with _held_by_another_process(path):
+        pass
+
+
+def test_a_waiter_behind_another_process_goes_in_when_that_leaves(tmp_path: Path) -> None:
+    """A long wait ends with the other's lock, not with the time-out."""
+    path = tmp_path / "lock"
+    entered = threading.Event()
+
+    def enter() -> None:
+        with hold(path, what="it", timeout_s=30.0):
+            entered.set()
+
+    with _held_by_another_process(path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.05)
+    thread.join(timeout=30.0)
+    assert entered.is_set()
+
+
+def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path) -> None:
+    """Whoever waited for the old file takes the one that is there now."""
+    path = tmp_path / "deep" / "lock"
+    path.parent.mkdir()
+    inside = threading.Event()
+
+    def enter() -> None:
+        with hold(path, what="it", timeout_s=30.0):
+            inside.set()
+
+    with _held_by_another_process(path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        path.unlink()
+        path.parent.rmdir()
+    thread.join(timeout=30.0)
+    assert inside.is_set()
+    assert path.exists()
 
 
 # --- until_free -------------------------------------------------------------------------

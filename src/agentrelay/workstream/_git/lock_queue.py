@@ -189,7 +189,12 @@ class LockQueue:
                     return None
                 place = _Place(self, Held(self._path))
                 place.start()
-            if not place.wait(max(_SHORT_WAIT_S, ends_at - time.monotonic())):
+            try:
+                over = place.wait(max(_SHORT_WAIT_S, ends_at - time.monotonic()))
+            except BaseException:
+                place.give_up()
+                raise
+            if not over:
                 self._place = place
                 return None
             if place.error is not None:
@@ -255,6 +260,13 @@ class _Place(threading.Thread):
             self._wanted = self._done.is_set()
             return self._wanted
 
+    def give_up(self) -> None:
+        """Want the lock no more, whether it was had or not: the waiter was interrupted."""
+        with self._guard:
+            self._wanted = False
+            if self._done.is_set():
+                self.held.close()
+
     def take_over(self) -> bool:
         """Want the lock again, unless it was given back meanwhile."""
         with self._guard:
@@ -273,8 +285,8 @@ def queue_of(path: Path) -> LockQueue:
 
 
 # Guards the two below, for a few instructions at a time, and is taken around a fork, so
-# that no child inherits them half changed.
-_registry = threading.Lock()
+# that no child inherits them half changed. Reentrant: a signal handler may fork.
+_registry = threading.RLock()
 # Gone when nobody uses it. Two orchestrators in one process must share a queue, so it
 # cannot hang on an instance.
 _queues: weakref.WeakValueDictionary[str, LockQueue] = weakref.WeakValueDictionary()
@@ -286,7 +298,7 @@ _open_files: set[Held] = set()
 def _start_afresh() -> None:
     """In a forked child: neither the threads nor the locks of the parent are its own."""
     global _registry, _queues  # noqa: PLW0603 - a lock cannot be reset in place
-    _registry = threading.Lock()
+    _registry = threading.RLock()
     _queues = weakref.WeakValueDictionary()
     for held in _open_files:
         held.disown()
