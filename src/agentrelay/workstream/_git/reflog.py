@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pygit2
 
+from agentrelay.workstream._git.failures import is_torn
+from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 
 __all__ = ["log_update"]
@@ -41,9 +43,10 @@ def _wanted(repository: OpenRepository, ref: str) -> bool:
         # all refs just now may have passed the new one already, and not yet reached the
         # branch that goes next. It reads the logs last.
         return True
-    config = repository.handle.config
-    key = "core.logallrefupdates"
-    setting = (config[key] or "true").lower() if key in config else ""
+    config, key = repository.handle.config, "core.logallrefupdates"
+    setting = reading(
+        lambda: (config[key] or "true").lower() if key in config else "", torn=is_torn
+    )
     if setting == "always":
         return True
     if setting in {"", "true", "yes", "on", "1"}:

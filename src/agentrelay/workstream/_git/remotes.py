@@ -21,12 +21,13 @@ from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
+    is_torn,
     is_transient,
     remote_failures,
     repository_failures,
     says_locked,
 )
-from agentrelay.workstream._git.locks import until_free
+from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.refs import set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
@@ -300,10 +301,15 @@ class RemoteEnd:
             git-config(1), ``remote.<name>.proxy`` and ``http.proxy``; an empty value means
             none. libgit2's own detection overlooks ``http_proxy``.
         """
-        config = self.repository.handle.config
-        for key in (f"remote.{self.access.remote}.proxy", "http.proxy"):
-            if key in config:
-                return config[key] or None
+
+        def configured() -> str | None:
+            config = self.repository.handle.config
+            keys = (f"remote.{self.access.remote}.proxy", "http.proxy")
+            return next((config[key] for key in keys if key in config), None)
+
+        found = reading(configured, torn=is_torn)
+        if found is not None:
+            return found or None
         return proxy_for(url) if url.startswith(("http://", "https://")) else None
 
     def _connect_to(self, *, pushing: bool) -> tuple[pygit2.Remote, str]:
@@ -319,7 +325,7 @@ class RemoteEnd:
         handle = self.repository.handle
         name = self.access.remote
         try:
-            remote = handle.remotes[name]
+            remote = reading(lambda: handle.remotes[name], torn=is_torn)
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise _no_remote(self.repository, name) from error
         url = (remote.push_url if pushing else None) or remote.url or ""
@@ -340,7 +346,7 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         RepositoryError: No such remote is configured.
     """
     try:
-        remote = repository.handle.remotes[access.remote]
+        remote = reading(lambda: repository.handle.remotes[access.remote], torn=is_torn)
     except (KeyError, ValueError, pygit2.GitError) as error:
         raise _no_remote(repository, access.remote) from error
     url = _absolute(remote.url or "", repository)

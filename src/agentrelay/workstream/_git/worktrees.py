@@ -24,8 +24,8 @@ from typing import Final
 import pygit2
 from pygit2.enums import CheckoutStrategy
 
-from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.locks import until_free
+from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream.errors import LaneConflictError
@@ -359,12 +359,16 @@ def check_out(worktree_path: Path) -> pygit2.Repository:
         "otherwise look at the disk. Nothing of the lane was handed out."
     )
     with repository_failures("check out the files", path=worktree_path, hint=hint):
-        # A killed checkout leaves its own index lock; nobody else works in here yet.
-        handle = pygit2.Repository(str(worktree_path))
-        Path(handle.path, "index.lock").unlink(missing_ok=True)
-        strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
-        handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
-        return handle
+        return reading(lambda: _written(worktree_path), torn=is_torn)
+
+
+def _written(worktree_path: Path) -> pygit2.Repository:
+    handle = pygit2.Repository(str(worktree_path))
+    # A killed checkout leaves its own index lock; nobody else works in here yet.
+    Path(handle.path, "index.lock").unlink(missing_ok=True)
+    strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
+    handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
+    return handle
 
 
 def unlock_entry(entry: Entry) -> None:
