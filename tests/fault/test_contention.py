@@ -412,7 +412,7 @@ def test_a_configuration_that_is_replaced_while_it_is_read_is_read_again(crowd: 
             set_upstream(repository, f"agentrelay/nightly/{job}/integration", remote="origin")
             drop_upstream(repository, f"agentrelay/nightly/{job}/integration")
 
-    def read(_: str) -> None:
+    def read(job: str) -> None:  # noqa: ARG001 - the workers' signature
         for _ in range(150 * ROUNDS):
             open_remote(open_repository(crowd.repo), RemoteAccess())
 
