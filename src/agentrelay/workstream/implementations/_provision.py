@@ -108,7 +108,12 @@ def provision(
     else:
         # A run directory elsewhere is the caller's choice; what is below it is not.
         refuse_links(lane.signal_dir, below=lane.signal_dir.parent.parent)
-    refuse_obstacles(repository, lane)
+    try:
+        refuse_obstacles(repository, lane)
+    except LaneConflictError:
+        # Or another process is just taking the lane down, and this was half of it.
+        with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+            refuse_obstacles(repository, lane)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         record = read_lane_record(lane)
