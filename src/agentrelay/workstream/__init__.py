@@ -43,23 +43,32 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 from agentrelay.workstream.implementations import (
+    FoundLane,
     GhWorkstreamIntegrator,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    LaneKind,
+    LaneOutcome,
+    Reconciliation,
+    reconcile,
 )
 
 __all__ = [
     "CredentialsRejectedError",
+    "FoundLane",
     "GhWorkstreamIntegrator",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
     "LaneBusyError",
     "LaneConflictError",
+    "LaneKind",
     "LaneNameError",
+    "LaneOutcome",
     "LeaseLostError",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
+    "Reconciliation",
     "RemoteError",
     "RemoteUnavailableError",
     "RepositoryError",
@@ -76,6 +85,7 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "reconcile",
 ]
 
 

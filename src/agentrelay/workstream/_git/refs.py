@@ -19,7 +19,14 @@ from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
+__all__ = [
+    "create_ref",
+    "delete_ref",
+    "refs_below",
+    "release_dead_lock",
+    "set_tracking_ref",
+    "tips_below",
+]
 
 
 def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message: str) -> bool:
@@ -98,6 +105,22 @@ def refs_below(repository: OpenRepository, prefix: str) -> list[str]:
         for reference in repository.handle.references.iterator()
         if reference.name.startswith(prefix)
     )
+
+
+def tips_below(repository: OpenRepository, *prefixes: str) -> dict[str, str | None]:
+    """Return what the refs below some prefixes point to, in one pass over all refs.
+
+    Returns:
+        By full name the hex id, or ``None`` for a symbolic ref; sorted. A ref whose file
+        is damaged is passed over, as libgit2 passes it over.
+    """
+    found: dict[str, str | None] = {}
+    for reference in repository.handle.references.iterator():
+        name = reference.name
+        if name.startswith(prefixes):
+            target = reference.target
+            found[name] = None if isinstance(target, str) else str(target)
+    return dict(sorted(found.items()))
 
 
 def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
