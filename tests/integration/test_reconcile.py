@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pygit2
 import pytest
 
-from agentrelay.workstream import FoundLane, LaneKind, LaneOutcome, Reconciliation, reconcile
-from agentrelay.workstream.testing import World, refs
-from fixtures.neglected import NEGLECTED
+from agentrelay.workstream import (
+    FoundLane,
+    LaneKind,
+    LaneNameError,
+    LaneOutcome,
+    Reconciliation,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+    reconcile,
+)
+from agentrelay.workstream._git.lockfile import LockFile
+from agentrelay.workstream._git.repository import open_repository
+from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.implementations._lane_record import lane_lock
+from agentrelay.workstream.testing import RefUpdate, World, refs
+from fixtures.neglected import NEGLECTED, change_record
 from fixtures.scenarios import SCENARIOS, Scene
 
 _LEFT, _COMPLETED, _REMOVED = LaneOutcome.LEFT, LaneOutcome.COMPLETED, LaneOutcome.REMOVED
@@ -63,7 +79,7 @@ _ROWS: Final[dict[str, tuple[LaneKind, LaneOutcome] | None]] = {
     "only_rescue_refs": (_RESCUED, _LEFT),
     "nothing_left": None,
     # lost to another clone
-    "lost_with_a_branch": (_ORPHANED, _REMOVED),
+    "lost_with_a_branch": (_ORPHANED, _KEPT),
     "lost_with_a_worktree": (_FOREIGN, _LEFT),
     "wanted_and_taken_by_another": (_FOREIGN, _LEFT),
     # made by hand, under a lane's name
@@ -136,9 +152,7 @@ def assert_kept(scene: Scene) -> None:
             return
         wanted = pygit2.Oid(hex=scene.commit_id)
         tips = [repo.references[name].peel(pygit2.Commit).id for name in refs(path)]
-        if wanted in repo and any(
-            tip == wanted or repo.descendant_of(tip, wanted) for tip in tips
-        ):
+        if wanted in repo and any(tip == wanted or repo.descendant_of(tip, wanted) for tip in tips):
             return
     raise AssertionError(f"nothing leads to {scene.commit_id}")
 
@@ -193,3 +207,386 @@ def test_each_row_of_the_table(world: World, name: str) -> None:
             assert again is None or again.outcome is _LEFT
         else:
             assert again == done
+
+
+# -- what is found and said
+
+
+def test_a_lane_is_found_in_every_place_it_is_in(world: World) -> None:
+    """Worktree, entry, branches, signals and rescue refs are named each by where they are."""
+    scene = _PLACES["only_rescue_refs"](world)
+    world.runner(scene.repo).prepare(scene.runtime)
+    lane = the_lane(run(scene))
+    assert lane.kind is _LIVE
+    assert lane.worktree == scene.lane.worktree_path
+    assert lane.entry == scene.admin_dir
+    assert lane.branch == scene.lane.branch_ref
+    assert lane.remote_branch == scene.lane.branch
+    assert lane.signal_dir == scene.lane.signal_dir
+    kept = {name for name in refs(scene.repo) if name.startswith("refs/agentrelay/rescue/")}
+    assert set(lane.rescue_refs) == kept
+    assert len(kept) == 1
+
+
+def test_what_a_teardown_begun_keeps_is_said_where_it_is_kept(world: World) -> None:
+    """Removing is the teardown's: work is rescued, and the concern names the ref."""
+    scene = _PLACES["teardown_stopped_before_it_removed_anything"](world)
+    lane = the_lane(run(scene))
+    kept = [name for name in refs(scene.repo) if name.startswith("refs/agentrelay/rescue/")]
+    assert "untracked" in {name.rpartition("/")[2] for name in kept}
+    for ref in kept:
+        assert any(ref in concern for concern in lane.concerns)
+    again = the_lane(run(scene))
+    assert (again.kind, set(again.rescue_refs)) == (_RESCUED, set(kept))
+
+
+def test_branches_kept_for_a_pull_request_go_once_it_is_merged(world: World) -> None:
+    """What a teardown had to leave is found again, and removed when nothing needs it."""
+    scene = _PLACES["teardown_of_an_open_pull_request"](world)
+    (pull,) = world.github.pulls()
+    waiting = the_lane(run(scene))
+    assert any(pull.html_url in concern for concern in waiting.concerns)
+    assert scene.lane.branch_ref in refs(world.remote_path)
+    world.github.merge_pull(pull.number)
+    assert the_lane(run(scene)).outcome is _REMOVED
+    assert scene.lane.branch_ref not in refs(world.remote_path)
+    assert run(scene).lanes == ()
+
+
+def test_preparing_again_calls_a_teardown_off(world: World) -> None:
+    """The note goes with the next prepare, and the lane is left alone from then on."""
+    scene = _PLACES["teardown_stopped_before_it_removed_anything"](world)
+    world.runner(scene.repo).prepare(scene.runtime)
+    assert the_lane(run(scene)).kind is _LIVE
+    assert (scene.lane.worktree_path / "draft.txt").read_text() == "draft\n"
+
+
+def test_names_no_lane_can_have_are_named_and_left(world: World) -> None:
+    """Refs, remote branches and folders that only begin like a lane's, in any spelling."""
+    scene = _PLACES["diverged_base"](world)
+    repo, there = (pygit2.Repository(str(path)) for path in (scene.repo, world.remote_path))
+    tip, theirs = repo.head.target, there.head.target
+    for name in ("a/b/c/d", "con/parser/integration", "nightly/caf\u00e9/integration", "x"):
+        repo.references.create(f"refs/heads/agentrelay/{name}", tip)
+    repo.references.create("refs/heads/agentrelay/g/link/integration", "refs/heads/main")
+    repo.references.create("refs/agentrelay/rescue/loose", tip)
+    there.references.create("refs/heads/agentrelay/y", theirs)
+    raw = os.fsencode(scene.repo) + b"/.git/refs/heads/agentrelay/\xff\xfe"
+    Path(os.fsdecode(raw)).write_text(f"{tip}\n")
+    for folder in ("nightly/.hidden", "nightly/two words", "aux/parser"):
+        (scene.repo / ".worktrees" / folder).mkdir(parents=True)
+        (scene.repo / ".worktrees" / folder / "notes.txt").write_text("notes\n")
+    before = everything(scene)
+    found = run(scene)
+    assert everything(scene) == before
+    assert {(lane.kind, lane.outcome) for lane in found.lanes} == {(_FOREIGN, _LEFT)}
+    assert {(lane.graph, lane.workstream_id) for lane in found.lanes} == {
+        ("a", "b/c/d"), ("con", "parser/integration"), ("nightly", "caf\u00e9/integration"),
+        ("x", ""), ("g", "link/integration"), ("loose", ""), ("y", ""), ("\udcff\udcfe", ""),
+        ("nightly", ".hidden"), ("nightly", "two words"), ("aux", "parser"),
+    }  # fmt: skip
+
+
+def test_lanes_whose_names_differ_by_case_are_two(world: World) -> None:
+    """Where the disk tells them apart so does the answer, and nothing falls over."""
+    scene = _PLACES["whole_lane"](world)
+    (scene.repo / ".worktrees/Nightly/Parser").mkdir(parents=True)
+    found = run(scene)
+    assert [(lane.graph, lane.workstream_id, lane.kind) for lane in found.lanes] == [
+        ("Nightly", "Parser", _FOREIGN),
+        ("nightly", "parser", _LIVE),
+    ]
+
+
+def test_one_graph_can_be_asked_for(world: World) -> None:
+    """Lanes and strangers of other graphs are neither listed nor touched."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+    (scene.repo / ".worktrees/weekly/.hidden").mkdir(parents=True)
+    before = everything(scene)
+    assert [lane.workstream_id for lane in run(scene, graph="weekly").lanes] == [".hidden"]
+    assert everything(scene) == before
+    assert the_lane(run(scene, graph="nightly")).outcome is _COMPLETED
+    with pytest.raises(LaneNameError):
+        run(scene, graph="../x")
+
+
+def test_records_that_say_nothing_sensible_decide_nothing(world: World) -> None:
+    """A torn record, or one that a stranger wrote, is no record; the lane is left."""
+    scene = _PLACES["whole_lane"](world)
+    note = next((scene.repo / ".git/agentrelay/lanes").glob("*.json"))
+    for text in ("", "{", "[]", '{"repo_path": 1}', '{"repo_path": "x", "signal_dir": "\\u0000"}'):
+        note.write_text(text)
+        assert the_lane(run(scene)).kind is _LIVE
+    record = scene.lane.signal_dir / "lane.json"
+    for text in ("", "{", "[]", "\x00", '{"branch_name": 7, "claim": "pushed", "ending": true}'):
+        record.write_text(text)
+        before = everything(scene)
+        assert the_lane(run(scene)).kind is _FOREIGN
+        assert everything(scene) == before
+
+
+def test_folders_behind_a_link_are_not_looked_into(world: World) -> None:
+    """A link in the place of a folder may lead anywhere; it is said, and not followed."""
+    scene = _PLACES["diverged_base"](world)
+    outside = world.root / "outside"
+    (outside / "nightly" / "parser").mkdir(parents=True)
+    (outside / ".trash" / "gone-1").mkdir(parents=True)
+    (scene.repo / ".worktrees").symlink_to(outside)
+    (scene.repo / ".workflow").symlink_to(outside)
+    found = run(scene)
+    assert found.lanes == ()
+    assert sum("link" in concern or "elsewhere" in concern for concern in found.concerns) == 3
+    assert (outside / ".trash" / "gone-1").is_dir()
+
+
+# -- the places a lane's record can be in
+
+
+def test_a_lane_in_a_run_directory_is_found_without_being_told(
+    world: World, tmp_path: Path
+) -> None:
+    """The repository remembers where the record is, so the lane is not taken for a stray."""
+    scene = _PLACES["diverged_base"](world)
+    world.preparer(scene.repo, run_dir=tmp_path / "run").prepare_workstream(scene.runtime)
+    assert the_lane(run(scene)).kind is _LIVE
+    shutil.rmtree(scene.lane.worktree_path)
+    assert the_lane(run(scene)).outcome is _COMPLETED
+    assert (tmp_path / "run/workstreams/parser/pending").is_file()
+    assert not (scene.repo / ".workflow").exists()
+    (note,) = (scene.repo / ".git/agentrelay/lanes").glob("*.json")
+    note.unlink()
+    assert the_lane(run(scene, run_dir=tmp_path / "run")).kind is _LIVE
+    assert the_lane(run(scene)).kind is _FOREIGN
+
+
+def test_a_lane_of_another_checkout_is_left_to_it(world: World, tmp_path: Path) -> None:
+    """A repository's checkouts share branches and entries, not lanes."""
+    scene = _PLACES["diverged_base"](world)
+    pygit2.Repository(str(scene.repo)).add_worktree("beside", str(tmp_path / "beside"))
+    world.runner(tmp_path / "beside").prepare(scene.runtime)
+    shutil.rmtree(tmp_path / "beside/.worktrees/nightly/parser")
+    before = everything(scene)
+    lane = the_lane(run(scene))
+    assert (lane.kind, lane.outcome) == (_FOREIGN, _LEFT)
+    assert str(tmp_path / "beside") in lane.why
+    assert everything(scene) == before
+    there = reconcile(tmp_path / "beside", token=world.token)
+    assert the_lane(there).outcome is _COMPLETED
+
+
+def test_a_copy_of_a_repository_leaves_the_originals_lane(world: World) -> None:
+    """The copy's entries lead to the original's worktrees, and its records to its signals."""
+    scene = _PLACES["teardown_stopped_before_it_removed_anything"](world)
+    shutil.copytree(scene.repo, world.root / "copy", symlinks=True)
+    before = everything(scene)
+    lane = the_lane(reconcile(world.root / "copy", token=world.token))
+    assert (lane.kind, lane.outcome) == (_FOREIGN, _LEFT)
+    assert everything(scene) == before
+
+
+def test_a_worktree_that_leads_to_another_place_is_left(world: World) -> None:
+    """The repository was moved, or somebody works in it where it is mounted too."""
+    scene = _PLACES["dirty_worktree"](world)
+    moved = world.root / "moved"
+    scene.repo.rename(moved)
+    link = (moved / ".worktrees/nightly/parser/.git").read_text()
+    lane = the_lane(reconcile(moved, token=world.token))
+    assert (lane.kind, lane.outcome) == (_LIVE, _LEFT)
+    assert "preparing it again" in lane.concerns[0]
+    assert (moved / ".worktrees/nightly/parser/.git").read_text() == link
+    world.runner(moved).prepare(WorkstreamRuntime(WorkstreamSpec("parser")))
+    assert the_lane(reconcile(moved, token=world.token)).concerns == ()
+
+
+def test_a_persons_own_worktree_beside_the_lanes_holds_none(world: World) -> None:
+    """Its folders are not lanes, and an empty one is not cleared away."""
+    scene = _PLACES["whole_lane"](world)
+    beside = scene.repo / ".worktrees" / "feature"
+    pygit2.Repository(str(scene.repo)).add_worktree("feature", str(beside))
+    (beside / "empty").mkdir()
+    before = everything(scene)
+    assert the_lane(run(scene)).kind is _LIVE
+    assert everything(scene) == before
+
+
+def test_signals_of_another_graphs_lane_are_in_the_way(world: World, tmp_path: Path) -> None:
+    """Two graphs may not share a run directory; neither is judged by the other's record."""
+    scene = _PLACES["diverged_base"](world)
+    world.preparer(scene.repo, run_dir=tmp_path).prepare_workstream(scene.runtime)
+    (scene.repo / ".worktrees/weekly/parser").mkdir(parents=True)
+    weekly, nightly = sorted(
+        run(scene, run_dir=tmp_path).lanes, key=lambda lane: lane.kind is _LIVE
+    )
+    assert (weekly.kind, weekly.outcome, nightly.kind) == (_FOREIGN, _LEFT, _LIVE)
+
+
+# -- others at work
+
+
+def test_a_lane_somebody_holds_is_left_to_its_holder(world: World) -> None:
+    """Whatever it looks like meanwhile, nothing is waited for and nothing is touched."""
+    scene = _PLACES["half_made_worktree"](world)
+    repository = open_repository(scene.repo)
+    before = everything(scene)
+    with lane_lock(repository, scene.lane, timeout_s=0):
+        lane = the_lane(run(scene))
+    assert (lane.kind, lane.outcome) == (LaneKind.BUSY, _LEFT)
+    assert everything(scene) == before
+    assert the_lane(run(scene)).outcome is _COMPLETED
+
+
+def test_a_lane_that_changed_meanwhile_is_left(world: World) -> None:
+    """Between looking and acting another process took the lane up: it is not torn down."""
+    scene = _PLACES["teardown_stopped_before_it_removed_anything"](world)
+    first = WorkstreamRuntime(WorkstreamSpec("lexer"))
+    world.runner(scene.repo).prepare(first)
+    assert first.state.worktree_path is not None
+    shutil.rmtree(first.state.worktree_path)
+    pygit2.Repository(str(world.remote_path)).references.delete(
+        "refs/heads/agentrelay/nightly/lexer/integration"
+    )
+
+    def take_up(updates: Sequence[RefUpdate]) -> Mapping[str, str]:
+        # While the first lane is being pushed: the second has been looked at by then.
+        del updates
+        change_record(scene, ending=None)
+        return {}
+
+    world.git.hooks.append(take_up)
+    lexer, parser = run(scene).lanes
+    assert (lexer.workstream_id, lexer.outcome) == ("lexer", _COMPLETED)
+    assert (parser.kind, parser.outcome) == (LaneKind.BUSY, _LEFT)
+    assert (scene.lane.worktree_path / "draft.txt").read_text() == "draft\n"
+    assert the_lane_named("parser", run(scene)).kind is _LIVE
+
+
+def the_lane_named(workstream_id: str, found: Reconciliation) -> FoundLane:
+    """Return one lane of several."""
+    (lane,) = (lane for lane in found.lanes if lane.workstream_id == workstream_id)
+    return lane
+
+
+def test_one_lanes_failure_does_not_stop_the_others(world: World) -> None:
+    """It is that lane's outcome, with its reason; the next run may do better."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+    other = WorkstreamRuntime(WorkstreamSpec("lexer"))
+    world.runner(scene.repo).prepare(other)
+    assert other.state.worktree_path is not None
+    shutil.rmtree(other.state.worktree_path)
+    lane = Lane.of(scene.repo, "nightly", "lexer")
+    bad = Scene(world, scene.repo, lane, other)
+    change_record(bad, base_branch="no-such-branch")
+    found = run(scene)
+    failed = the_lane_named("lexer", found)
+    assert found.failed == (failed,)
+    assert "no-such-branch" in failed.concerns[-1]
+    assert the_lane_named("parser", found).outcome is _COMPLETED
+    change_record(bad, base_branch="..")
+    assert the_lane_named("lexer", run(scene)).outcome is LaneOutcome.FAILED
+    change_record(bad, base_branch="main")
+    assert run(scene).failed == ()
+
+
+def test_lanes_are_listed_while_the_remote_is_away_and_none_is_touched(world: World) -> None:
+    """It is said, and nothing is decided on half the facts."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+    other = WorkstreamRuntime(WorkstreamSpec("lexer"))
+    world.runner(scene.repo).prepare(other)
+    world.git.close()
+    before = everything(scene)
+    found = run(scene)
+    assert [(lane.workstream_id, lane.kind, lane.outcome) for lane in found.lanes] == [
+        ("lexer", _LIVE, _LEFT),
+        ("parser", _RESUMABLE, LaneOutcome.FAILED),
+    ]
+    assert "could not be asked" in found.concerns[0]
+    assert everything(scene) == before
+    assert the_lane_named("parser", run(scene, dry_run=True)).outcome is LaneOutcome.TO_COMPLETE
+    unnamed = run(scene, remote="no-such-remote", dry_run=True)
+    assert "no-such-remote" in unnamed.concerns[0]
+    assert len(unnamed.lanes) == 2
+
+
+# -- what belongs to no lane
+
+
+def test_leftovers_of_killed_processes_go(world: World) -> None:
+    """Renamed trees, half-built entries and dead locks go; what lives or is git's stays."""
+    scene = _PLACES["whole_lane"](world)
+    own, trash = scene.repo / ".git/agentrelay", scene.repo / ".worktrees/.trash/gone-1"
+    for tree in (trash / "parser", own / "trash/gone-2/parser", own / "new-3"):
+        tree.mkdir(parents=True)
+        (tree / "file").write_text("file\n")
+    own_lock = own / "held/dead"
+    own_lock.write_text("")
+    dead = scene.repo / ".git/refs/heads/topic.lock"
+    dead.hardlink_to(own_lock)
+    (own / "held/stray").write_text("")
+    gits = scene.repo / ".git/refs/heads/other.lock"
+    gits.write_text("")
+    with LockFile(scene.repo / ".git/packed-refs", own_dir=own):
+        (living,) = (path for path in (own / "held").iterdir() if path.stat().st_nlink > 1
+                     and path != own_lock)  # fmt: skip
+        planned = run(scene, dry_run=True)
+        assert trash.is_dir()
+        found = run(scene)
+        assert living.exists()
+        assert (scene.repo / ".git/packed-refs.lock").exists()
+    expected = {trash, own / "trash/gone-2", own / "new-3", own_lock, own / "held/stray"}
+    assert set(planned.leftovers) == set(found.leftovers) == expected
+    assert found.stuck == ()
+    assert not any(path.exists() for path in (*expected, dead))
+    assert gits.exists()
+    assert run(scene).leftovers == ()
+
+
+# -- how much it costs
+
+
+def test_the_remote_is_asked_once_however_many_lanes_there_are(world: World) -> None:
+    """One exchange lists all branches; a live lane costs nothing more."""
+    scene = _PLACES["whole_lane"](world)
+    for name in ("lexer", "docs"):
+        world.runner(scene.repo).prepare(WorkstreamRuntime(WorkstreamSpec(name)))
+    before = len(world.git.requests)
+    assert len(run(scene).lanes) == 3
+    asked = [(sent.method, sent.path.partition("?")[0]) for sent in world.git.requests[before:]]
+    assert {path.rpartition("/")[2] for _, path in asked} == {"refs"}
+    assert len(asked) <= 2  # the first may be told to come with a credential
+
+
+def test_twice_the_lanes_cost_twice_the_work(world: World) -> None:
+    """No lane goes through all refs, entries or folders: function calls grow in step."""
+    scene = _PLACES["diverged_base"](world)
+    repo = pygit2.Repository(str(scene.repo))
+
+    def calls_for(count: int) -> int:
+        for number in range(count):
+            lane = Lane.of(scene.repo, "many", f"lane-{number}")
+            if lane.worktree_path.exists():
+                continue
+            lane.worktree_path.mkdir(parents=True)
+            (lane.worktree_path / "notes.txt").write_text("notes\n")
+            repo.references.create(lane.branch_ref, repo.head.target)
+            entry = scene.repo / ".git/worktrees" / lane.admin_name
+            entry.mkdir(parents=True)
+            (entry / "HEAD").write_text(f"ref: {lane.branch_ref}\n")
+            (entry / "gitdir").write_text(f"{lane.worktree_path / '.git'}\n")
+        calls = 0
+
+        def count_call(frame: object, event: str, argument: object) -> None:
+            del frame, argument
+            nonlocal calls
+            calls += event in {"call", "c_call"}
+
+        sys.setprofile(count_call)
+        try:
+            found = run(scene)
+        finally:
+            sys.setprofile(None)
+        assert len(found.lanes) == count
+        return calls
+
+    calls_for(1)  # what is done once a process is done now
+    few, many = calls_for(20), calls_for(40)
+    assert many < 2.2 * few

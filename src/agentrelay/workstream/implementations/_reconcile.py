@@ -82,9 +82,9 @@ def reconcile_lanes(
                 lane = _act(lane, traces, way, means, found)
         lanes.append(lane)
     concerns = list(found.concerns)
-    leftovers = _sweep(repository, concerns, dry_run=dry_run)
+    leftovers, stuck = _sweep(repository, concerns, dry_run=dry_run)
     lanes.sort(key=lambda lane: (lane.graph, lane.workstream_id))
-    return Reconciliation(tuple(lanes), leftovers, tuple(map(redact, concerns)))
+    return Reconciliation(tuple(lanes), leftovers, stuck, tuple(map(redact, concerns)))
 
 
 def _name(stranger: Stranger) -> FoundLane:
@@ -225,16 +225,19 @@ def _remove(traces: Traces, way: Way, means: _Means, runtime: WorkstreamRuntime)
     return LaneOutcome.REMOVED if result.branches_stay is None else LaneOutcome.KEPT
 
 
-def _sweep(repository: OpenRepository, concerns: list[str], *, dry_run: bool) -> tuple[Path, ...]:
-    """Remove what belongs to no lane; return what was found."""
+def _sweep(
+    repository: OpenRepository, concerns: list[str], *, dry_run: bool
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Remove what belongs to no lane; return what was found, and what of it is stuck."""
     trash_dir = trash_dir_of(repository.path)
     if trash_dir.is_symlink() or trash_dir.parent.is_symlink():
         concerns.append(f"'{trash_dir}' leads elsewhere, and was not swept")
-        return ()
-    found = find_leftovers(repository, trash_dir=trash_dir)
-    if found and not dry_run:
-        try:
-            remove_leftovers(repository, trash_dir=trash_dir)
-        except (WorkstreamError, OSError) as error:
-            concerns.append(f"what killed processes left could not be removed: {error}")
-    return tuple(found)
+        return (), ()
+    found = tuple(find_leftovers(repository, trash_dir=trash_dir))
+    if not found or dry_run:
+        return found, ()
+    try:
+        remove_leftovers(repository, trash_dir=trash_dir)
+    except (WorkstreamError, OSError) as error:
+        concerns.append(f"what killed processes left could not be removed: {error}")
+    return found, tuple(path for path in found if path.exists())

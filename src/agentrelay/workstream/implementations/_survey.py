@@ -7,6 +7,7 @@ is never believed alone: the traces of a lane are put together here and judged i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -211,9 +212,10 @@ def _other_checkout(
 
 
 def _folders(root: Path, concerns: list[str]) -> Iterator[Path]:
-    """Yield what lies in the folder of worktrees."""
+    """Yield what lies in the folder of worktrees, two levels down."""
     for graph in _directories(root / WORKTREES_DIR, concerns):
-        if graph != trash_dir_of(root):
+        # People keep worktrees of their own in there; their folders are no lanes.
+        if graph != trash_dir_of(root) and not os.path.lexists(graph / ".git"):
             yield from _children(graph)
 
 

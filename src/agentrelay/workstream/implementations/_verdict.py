@@ -77,6 +77,12 @@ def _of_ours(traces: Traces, way: Way) -> Verdict:  # noqa: PLR0911 - one return
         return Verdict(LaneKind.ORPHANED, "its teardown was begun and is not finished")
     if not owns:
         return _foreign("the remote's branch is another clone's")
+    if traces.folder is Folder.UNLINKED:
+        return Verdict(
+            LaneKind.LIVE,
+            "its worktree leads to the repository at another place: moved, or mounted there",
+            "preparing it again connects it with the repository here",
+        )
     whole = traces.tip is not None and traces.folder in {Folder.WHOLE, Folder.DETACHED}
     if traces.folder is Folder.DETACHED:
         doing = traces.entry.operation if traces.entry else None
@@ -104,8 +110,6 @@ def _missing(traces: Traces) -> str:
         return "its prepare was interrupted, or all of it was deleted by hand"
     if traces.folder is Folder.HALF_MADE:
         return "its worktree is half made"
-    if traces.folder is Folder.UNLINKED:
-        return "its repository was moved, and the worktree leads to the old place"
     if traces.folder is not Folder.WHOLE:
         return "its worktree is gone"
     if traces.tip is None:
@@ -130,6 +134,8 @@ def _of_nobodys(traces: Traces) -> Verdict | None:  # noqa: PLR0911 - one return
             "If it is yours, prepare it again or tear it down.",
         )
     if traces.tip is None:
+        if traces.own is None and claim is None and not traces.is_noted:
+            return _foreign(f"an empty folder is there, and {says}")
         return Verdict(LaneKind.ORPHANED, f"an entry or an empty folder is left, and {says}")
     if claim == "lost":
         return Verdict(LaneKind.ORPHANED, f"a branch is left, and {says}")

@@ -14,7 +14,8 @@ a worktree somebody locked                                             live     
 the record is ours, a teardown was begun                               orphaned    removed
 the record is ours, the remote's branch is not                         foreign     left
 worktree and branch stand, the record says pushed, a signal is set     live        left
-worktree detached: a rebase, an experiment                             live        left
+worktree detached: a rebase, an experiment; or it leads to the         live        left
+repository at another place: moved, or mounted there
 the record is ours, the lane is MERGED, a piece of it is missing       orphaned    removed
 only the record is left, not even the remote has the branch            orphaned    removed
 the record is ours, anything is missing, half made or not pushed       resumable   completed
@@ -22,7 +23,9 @@ the record is lost, released or gone, a whole worktree stands          foreign  
 the record is lost, or gone from a lane this repository remembers; a   orphaned    removed
 branch or a stale entry stands
 the record is released or there never was one, a branch stands         foreign     left
-likewise, but only an entry of the lane's name or an empty folder      orphaned    removed
+likewise, but only an entry of the lane's own name, or an empty        orphaned    removed
+folder where a lane is known to have been
+any other empty folder                                                 foreign     left
 only the remote has a branch                                           foreign     left
 only rescue refs are left                                              rescued     left
 =====================================================================  ==========  =========
@@ -134,11 +137,13 @@ class Reconciliation:
             nothing is left is not among them.
         leftovers: What killed processes left beside the lanes: renamed trees, half-made
             entries, dead lock files. Removed, or in a dry run to be removed.
+        stuck: Those of the leftovers that could not be removed.
         concerns: What could not be looked at or removed; the remote, if it did not answer.
     """
 
     lanes: tuple[FoundLane, ...]
     leftovers: tuple[Path, ...] = ()
+    stuck: tuple[Path, ...] = ()
     concerns: tuple[str, ...] = ()
 
     @property
