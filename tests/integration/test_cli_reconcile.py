@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -147,3 +149,26 @@ def test_names_that_could_act_on_a_terminal_are_made_visible(world: World) -> No
     assert "\x1b" not in result.stdout
     assert "\\x1b[31mred" in result.stdout
     assert "1 rescue ref" in result.stdout
+
+
+def test_what_killed_processes_left_is_counted(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leftover that cannot be removed is an error of its own."""
+    trash = scene.repo / ".worktrees/.trash/gone-1"
+    trash.mkdir(parents=True)
+    shared = ("reconcile", *options(scene), "--graph", "weekly")
+    dry = run(*shared, "--dry-run")
+    assert "note: leftovers of killed processes to be removed: 1" in dry.stdout
+
+    def refuse(path: str, **_settings: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        stuck = run(*shared)
+    assert stuck.exit_code == 1
+    assert stuck.stderr == f"error: '{trash}' could not be removed\n"
+    done = run(*shared)
+    assert (done.exit_code, trash.exists()) == (0, False)
+    assert "note: leftovers of killed processes removed: 1" in done.stdout

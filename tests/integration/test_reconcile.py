@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import sys
@@ -18,6 +20,7 @@ from agentrelay.workstream import (
     LaneNameError,
     LaneOutcome,
     Reconciliation,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
     reconcile,
@@ -26,7 +29,7 @@ from agentrelay.workstream._git.lockfile import LockFile
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.implementations._lane_record import lane_lock
-from agentrelay.workstream.testing import RefUpdate, World, refs
+from agentrelay.workstream.testing import Fault, RefUpdate, World, refs
 from fixtures.neglected import NEGLECTED, change_record
 from fixtures.scenarios import SCENARIOS, Scene
 
@@ -82,6 +85,8 @@ _ROWS: Final[dict[str, tuple[LaneKind, LaneOutcome] | None]] = {
     "lost_with_a_branch": (_ORPHANED, _KEPT),
     "lost_with_a_worktree": (_FOREIGN, _LEFT),
     "wanted_and_taken_by_another": (_FOREIGN, _LEFT),
+    "lost_and_locked": (_FOREIGN, _LEFT),
+    "lost_and_teardown_begun": (_ORPHANED, _KEPT),
     # made by hand, under a lane's name
     "branch_of_another_clones_lane": (_FOREIGN, _LEFT),
     "branch_made_after_the_end": (_FOREIGN, _LEFT),
@@ -206,7 +211,8 @@ def test_each_row_of_the_table(world: World, name: str) -> None:
             assert again is None or again.kind in {_RESCUED, _FOREIGN}
             assert again is None or again.outcome is _LEFT
         else:
-            assert again == done
+            assert again is not None
+            assert (again.kind, again.outcome) == (kind, outcome)
 
 
 # -- what is found and said
@@ -487,6 +493,65 @@ def test_one_lanes_failure_does_not_stop_the_others(world: World) -> None:
     assert run(scene).failed == ()
 
 
+def test_a_refusal_of_the_remote_is_that_lanes_failure(world: World) -> None:
+    """What could be removed is gone, the rest is found again and removed once it may be."""
+    scene = _PLACES["teardown_cut_off_from_the_remote"](world)
+    world.git.faults.add(Fault.refuse_ref(scene.lane.branch_ref, "not now"))
+    lane = the_lane(run(scene))
+    assert lane.outcome is LaneOutcome.FAILED
+    assert any("not now" in concern for concern in lane.concerns)
+    assert the_lane(run(scene)).outcome is _REMOVED
+    assert scene.lane.branch_ref not in refs(world.remote_path)
+
+
+def test_an_accident_is_one_lanes_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a backend falls over is said of the lane, and does not end the call."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+
+    def fall_over(*_: object, **__: object) -> None:
+        raise MemoryError("no more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pygit2.Repository, "checkout_head", fall_over)
+        lane = the_lane(run(scene))
+    assert lane.outcome is LaneOutcome.FAILED
+    assert lane.concerns[-1] == "unexpected MemoryError: no more"
+    assert the_lane(run(scene)).outcome is _COMPLETED
+
+
+def test_a_lane_that_cannot_be_locked_is_not_called_busy(world: World) -> None:
+    """Something in the place of the lock file is named by the step that needs it."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+    lock = scene.repo / ".git/agentrelay/lanes" / f"{scene.lane.admin_name}.lock"
+    lock.unlink()
+    lock.mkdir()
+    lane = the_lane(run(scene))
+    assert (lane.kind, lane.outcome) == (_RESUMABLE, LaneOutcome.FAILED)
+    assert str(lock) in lane.concerns[-1]
+
+
+def test_a_note_that_cannot_be_written_is_named_before_anything_is_made(world: World) -> None:
+    """Without it a stray branch could not be told from a lane, so there is no lane."""
+    scene = _PLACES["diverged_base"](world)
+    note = scene.repo / ".git/agentrelay/lanes" / f"{scene.lane.admin_name}.json"
+    note.mkdir(parents=True)
+    with pytest.raises(RepositoryError, match=r"\.json"):
+        world.preparer(scene.repo).prepare_workstream(scene.runtime)
+    assert scene.lane.branch_ref not in refs(scene.repo)
+    assert not scene.lane.signal_dir.exists()
+
+
+def test_a_note_that_leads_astray_is_not_followed(world: World, tmp_path: Path) -> None:
+    """It may only name a directory that a lane's signals can be in."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+    (note,) = (scene.repo / ".git/agentrelay/lanes").glob("*.json")
+    document = {"repo_path": str(scene.repo), "signal_dir": str(tmp_path / "parser")}
+    note.write_text(json.dumps(document))
+    shutil.copytree(scene.lane.signal_dir, tmp_path / "parser")
+    assert the_lane(run(scene)).signal_dir == scene.lane.signal_dir
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parser"]
+
+
 def test_lanes_are_listed_while_the_remote_is_away_and_none_is_touched(world: World) -> None:
     """It is said, and nothing is decided on half the facts."""
     scene = _PLACES["worktree_folder_deleted"](world)
@@ -522,11 +587,12 @@ def test_leftovers_of_killed_processes_go(world: World) -> None:
     dead = scene.repo / ".git/refs/heads/topic.lock"
     dead.hardlink_to(own_lock)
     (own / "held/stray").write_text("")
+    (own / "held/link").symlink_to(own_lock)
     gits = scene.repo / ".git/refs/heads/other.lock"
     gits.write_text("")
     with LockFile(scene.repo / ".git/packed-refs", own_dir=own):
-        (living,) = (path for path in (own / "held").iterdir() if path.stat().st_nlink > 1
-                     and path != own_lock)  # fmt: skip
+        ours = {own_lock, own / "held/stray", own / "held/link"}
+        (living,) = set((own / "held").iterdir()) - ours
         planned = run(scene, dry_run=True)
         assert trash.is_dir()
         found = run(scene)
@@ -538,6 +604,24 @@ def test_leftovers_of_killed_processes_go(world: World) -> None:
     assert not any(path.exists() for path in (*expected, dead))
     assert gits.exists()
     assert run(scene).leftovers == ()
+
+
+def test_leftovers_that_cannot_go_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses is said, beside what was found; the lanes are done all the same."""
+    scene = _PLACES["worktree_folder_deleted"](world)
+    trash = scene.repo / ".worktrees/.trash/gone-1"
+    trash.mkdir(parents=True)
+
+    def refuse(path: str, **_settings: Any) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", refuse)
+        found = run(scene)
+    assert the_lane(found).outcome is _COMPLETED
+    assert found.stuck == found.leftovers == (trash,)
+    assert "could not be removed" in found.concerns[0]
+    assert run(scene).stuck == ()
 
 
 # -- how much it costs

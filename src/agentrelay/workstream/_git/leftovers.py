@@ -55,13 +55,11 @@ def remove_leftovers(repository: OpenRepository, *, trash_dir: Path) -> None:
             remove_tree(left)
         held = own_dir / "held"
         dead = [path for path in _below(held) if _is_dead(path)]
-        if any(_link_count(path) > 1 for path in dead):
+        if any(_is_linked(path) for path in dead):
             for lock in _lock_files(repository.common_dir):
                 remove_if_dead(lock, held)
         for path in dead:
-            # One that is linked still is the proof that a lock somewhere is ours.
-            if _link_count(path) == 1:
-                path.unlink(missing_ok=True)
+            _is_dead(path, unlink=True)
 
 
 def _below(directory: Path) -> Iterator[Path]:
@@ -70,18 +68,24 @@ def _below(directory: Path) -> Iterator[Path]:
             yield from directory.iterdir()
 
 
-def _link_count(path: Path) -> int:
+def _is_linked(path: Path) -> bool:
+    """Return whether a lock file somewhere is this very file."""
     try:
-        return path.lstat().st_nlink
+        return path.lstat().st_nlink > 1
     except OSError:
-        return 0
+        return False
 
 
-def _is_dead(path: Path) -> bool:
+def _is_dead(path: Path, *, unlink: bool = False) -> bool:
     """Return whether a file that says who holds a lock is held by nobody any more.
 
     One that was made a moment ago and is not locked yet looks dead too. Whoever made it
     finds it gone, and takes the lock anew.
+
+    Args:
+        path: File that its holder keeps locked in the kernel.
+        unlink: Remove it while nobody can take it, unless a lock file is linked to it:
+            then it is the proof that the lock is ours.
     """
     if sys.platform == "win32":
         return False
@@ -92,6 +96,8 @@ def _is_dead(path: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if unlink and os.fstat(descriptor).st_nlink == 1:
+            path.unlink()
     except OSError:
         return False
     finally:
