@@ -204,9 +204,10 @@ def _other_checkout(
     if repository.is_head(traces.lane.branch_ref):
         return repository.common_dir.parent
     for entry in checkouts:
+        if entry in {traces.entry, traces.own}:
+            continue
         # A locked worktree that is not there may be on a disk that is not mounted.
-        is_there = entry.is_live or (entry.locked is not None and not entry.is_half_made)
-        if is_there and entry not in {traces.entry, traces.own}:
+        if entry.is_live or (entry.locked is not None and not entry.is_half_made):
             return entry.worktree_path or entry.admin_dir
     return None
 
