@@ -69,6 +69,7 @@ _ROWS: Final[dict[str, tuple[LaneKind, LaneOutcome] | None]] = {
     "all_but_the_remote_branch_deleted": (_RESUMABLE, _COMPLETED),
     "all_but_the_record_deleted": (_ORPHANED, _REMOVED),
     "merged_and_folder_deleted": (_ORPHANED, _REMOVED),
+    "branch_deleted_at_the_merge_and_folder_deleted": (_ORPHANED, _REMOVED),
     "record_deleted_under_a_whole_lane": (_FOREIGN, _LEFT),
     "record_and_worktree_deleted": (_ORPHANED, _REMOVED),
     "locked_folder_absent": (_LIVE, _LEFT),
@@ -343,6 +344,18 @@ def test_folders_behind_a_link_are_not_looked_into(world: World) -> None:
     assert found.lanes == ()
     assert sum("link" in concern or "elsewhere" in concern for concern in found.concerns) == 3
     assert (outside / ".trash" / "gone-1").is_dir()
+
+
+def test_a_record_behind_a_link_decides_nothing(world: World) -> None:
+    """Signals that were moved away, with a link in their place, are in the lane's way."""
+    scene = _PLACES["teardown_stopped_before_it_removed_anything"](world)
+    (scene.repo / ".workflow").rename(world.root / "moved-signals")
+    (scene.repo / ".workflow").symlink_to(world.root / "moved-signals")
+    before = everything(scene)
+    lane = the_lane(run(scene))
+    assert (lane.kind, lane.outcome) == (_FOREIGN, _LEFT)
+    assert "symbolic link" in lane.why
+    assert everything(scene) == before
 
 
 # -- the places a lane's record can be in

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from agentrelay.workstream._git.locks import hold
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, refuse_links
 from agentrelay.workstream._git.worktrees import (
     Entry,
     entry_at,
@@ -117,7 +117,12 @@ def look(
     """
     lane, is_noted, home = _locate(repository, name, run_dir)
     trouble = None
+    is_below = lane.signal_dir.is_relative_to(lane.repo_path)
     try:
+        # What a link leads to was not written by a prepare, which refuses links too.
+        refuse_links(
+            lane.signal_dir, below=lane.repo_path if is_below else lane.signal_dir.parent.parent
+        )
         record = read_lane_record(lane)
     except LaneConflictError as error:
         record, trouble = LaneRecord(None, None, None, {}), error.message

@@ -99,7 +99,12 @@ def _of_ours(traces: Traces, way: Way) -> Verdict:  # noqa: PLR0911 - one return
         )
     if traces.status is WorkstreamStatus.MERGED and not whole:
         return Verdict(LaneKind.ORPHANED, "it is merged, and a part of it is gone")
-    if record.claim == "pushed" and not traces.stands and way.remote_asked and not remote_tip:
+    is_gone_there = way.remote_asked and remote_tip is None
+    if traces.status is WorkstreamStatus.PR_CREATED and is_gone_there and not whole:
+        # GitHub deletes a merged branch by itself; pushing it anew would help nobody.
+        why = "it had a pull request, the remote has its branch no more, and a part of it is gone"
+        return Verdict(LaneKind.ORPHANED, why)
+    if record.claim == "pushed" and not traces.stands and is_gone_there:
         return Verdict(LaneKind.ORPHANED, "only its record is left")
     return Verdict(LaneKind.RESUMABLE, _missing(traces))
 

@@ -16,7 +16,8 @@ the record is ours, the remote's branch is not                         foreign  
 worktree and branch stand, the record says pushed, a signal is set     live        left
 worktree detached: a rebase, an experiment; or it leads to the         live        left
 repository at another place: moved, or mounted there
-the record is ours, the lane is MERGED, a piece of it is missing       orphaned    removed
+the record is ours, the lane is MERGED, a piece of it is missing; or   orphaned    removed
+PR_CREATED, and the remote's branch is gone as well
 only the record is left, not even the remote has the branch            orphaned    removed
 the record is ours, anything is missing, half made or not pushed       resumable   completed
 the record is lost, released or gone, a whole worktree stands          foreign     left
