@@ -46,6 +46,11 @@ from agentrelay.workstream.implementations import (
     GhWorkstreamIntegrator,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    RescuedWork,
+    RestoredWork,
+    forget,
+    rescued,
+    restore,
 )
 
 __all__ = [
@@ -63,6 +68,8 @@ __all__ = [
     "RemoteError",
     "RemoteUnavailableError",
     "RepositoryError",
+    "RescuedWork",
+    "RestoredWork",
     "StandardWorkstreamRunner",
     "TaskSummary",
     "WorkstreamArtifacts",
@@ -76,6 +83,9 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "forget",
+    "rescued",
+    "restore",
 ]
 
 

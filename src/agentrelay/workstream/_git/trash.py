@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 __all__ = ["remove_tree", "set_aside", "sweep_trash", "unlink_tree"]
+
+# Each further try needs another thread to sweep at that very moment.
+_MOST_TRIES: Final = 100
 
 
 def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
@@ -28,7 +33,9 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
     Raises:
         OSError: It cannot be renamed.
     """
-    while os.path.lexists(path):
+    for _ in range(_MOST_TRIES):
+        if not os.path.lexists(path):
+            return None
         grave = _make_grave(trash_dir)
         try:
             path.rename(grave / path.name)
@@ -41,15 +48,19 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
             raise
         else:
             return grave
-    return None
+    message = f"'{path}' cannot be moved away: it comes and goes"
+    raise OSError(errno.EBUSY, message)
 
 
 def _make_grave(trash_dir: Path) -> Path:
     """Make a directory of its own; another thread may remove the empty trash meanwhile."""
-    while True:
+    for _ in range(_MOST_TRIES):
+        # Also "exists": mkdir looks again for the directory it met, and it is gone by then.
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             trash_dir.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(prefix="gone-", dir=trash_dir))
+    message = f"'{trash_dir}' cannot be made; is something else there by that name?"
+    raise FileExistsError(errno.EEXIST, message)
 
 
 def unlink_tree(grave: Path | None) -> None:

@@ -17,6 +17,7 @@ __all__ = [
     "ids_argument",
     "output_options",
     "remote_options",
+    "repository_option",
     "repository_options",
 ]
 
@@ -88,7 +89,7 @@ output_options: _Decorator[Any] = _all(
     ),
 )
 
-repository_options: _Decorator[Any] = _all(
+repository_option: _Decorator[Any] = _all(
     click.option(
         "--repo",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -96,6 +97,10 @@ repository_options: _Decorator[Any] = _all(
         show_default="the current directory",
         help="Top of a working tree, or a bare repository; parents are not searched.",
     ),
+)
+
+repository_options: _Decorator[Any] = _all(
+    repository_option,
     click.option(
         "--run-dir",
         type=_DIRECTORY,

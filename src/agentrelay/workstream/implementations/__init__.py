@@ -2,6 +2,22 @@
 
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+from agentrelay.workstream.implementations.workstream_rescue import (
+    RescuedWork,
+    RestoredWork,
+    forget,
+    rescued,
+    restore,
+)
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
-__all__ = ["GhWorkstreamIntegrator", "GitWorkstreamPreparer", "GitWorkstreamTeardown"]
+__all__ = [
+    "GhWorkstreamIntegrator",
+    "GitWorkstreamPreparer",
+    "GitWorkstreamTeardown",
+    "RescuedWork",
+    "RestoredWork",
+    "forget",
+    "rescued",
+    "restore",
+]

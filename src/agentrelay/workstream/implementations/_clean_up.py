@@ -27,6 +27,7 @@ from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     entry_at,
+    entry_logs,
     entry_of_moved,
     read_entry,
     relink_worktree,
@@ -136,7 +137,7 @@ def clean_up(
         elif not run.failures:
             run.step("note the lane's end", lambda: _release(run))
         for kept in run.rescuer.kept:
-            record_concern(runtime, f"{describe(kept)}; get it back with a branch at that ref")
+            record_concern(runtime, describe(kept))
 
 
 def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
@@ -241,7 +242,14 @@ def _remove_worktree(run: _CleanUp) -> None:
     else:
         for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
             record_concern(run.runtime, f"teardown: {sentence}")
+    _keep_logged(run, entry)
     _discard(run, entry)
+
+
+def _keep_logged(run: _CleanUp, entry: Entry) -> None:
+    """Keep what only the worktree's own reflog leads to: it goes with the entry."""
+    tip = run.repository.resolve(run.lane.branch_ref)
+    run.rescuer.keep_logged("reflog", entry_logs(entry), tips=() if tip is None else (tip,))
 
 
 def _discard(run: _CleanUp, entry: Entry) -> None:
@@ -280,6 +288,7 @@ def _remove_stale_entry(run: _CleanUp) -> None:
             if refusal is not None:
                 raise refusal
             run.rescuer.keep_entry(entry)
+            _keep_logged(run, entry)
             remove_entry(repository, entry)
 
 
@@ -300,6 +309,8 @@ def _delete_local_branch(run: _CleanUp) -> None:
             run.rescuer.prove_or_keep(
                 "commits", tip, what="commits of the lane that are merged nowhere"
             )
+            log = repository.common_dir / "logs" / lane.branch_ref
+            run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
             delete_ref(repository, lane.branch_ref, expected=tip)
         drop_upstream(repository, lane.branch)
 
