@@ -422,3 +422,36 @@ def test_the_concern_names_a_command_that_works(repo: Path) -> None:
     result = run(*command.split(), "--repo", repo, "--json")
     (done,) = json.loads(result.stdout)["restored"]
     assert refs(repo)[f"refs/heads/{done['branch']}"] == work
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 5_000])
+def test_ignored_files_beyond_the_limit_are_named_and_the_rest_is_kept(
+    repo: Path, limit_bytes: int
+) -> None:
+    """The caller says how much of them is worth keeping."""
+    runtime = prepared(repo)
+    worktree = worktree_of(runtime)
+    exclude = repo / ".git/info/exclude"
+    exclude.write_text(exclude.read_text() + "*.log\ncache/\n")
+    (worktree / "small.log").write_bytes(b"x" * 10)
+    (worktree / "cache").mkdir()
+    (worktree / "cache" / "large").write_bytes(b"x" * 9_000)
+    teardown = GitWorkstreamTeardown(repo, ignored_limit_bytes=limit_bytes)
+    teardown.teardown_workstream(runtime)
+    kept = [path for work in rescued(repo) for path in work.files]
+    assert kept == (["small.log"] if limit_bytes else [])
+    (named,) = [text for text in runtime.artifacts.concerns if "were not kept" in text]
+    assert "'cache/' (9,000 bytes)" in named
+    assert ("small.log" in named) == (limit_bytes == 0)
+
+
+@pytest.mark.parametrize("limit_bytes", [-1, 1.5, True, None])
+def test_a_limit_that_is_no_size_is_refused_before_anything_happens(
+    repo: Path, limit_bytes: int
+) -> None:
+    """The lane stands as it did."""
+    runtime = prepared(repo)
+    teardown = GitWorkstreamTeardown(repo, ignored_limit_bytes=limit_bytes)
+    with pytest.raises(RepositoryError, match="ignored_limit_bytes"):
+        teardown.teardown_workstream(runtime)
+    assert worktree_of(runtime).is_dir()

@@ -8,6 +8,7 @@ once it is refused no longer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Optional, assert_type
 
@@ -25,6 +26,8 @@ from agentrelay.workstream import (
     RemoteError,
     RemoteUnavailableError,
     RepositoryError,
+    RescuedWork,
+    RestoredWork,
     StandardWorkstreamRunner,
     TaskSummary,
     WorkstreamArtifacts,
@@ -38,6 +41,9 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    forget,
+    rescued,
+    restore,
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
 from agentrelay.workstream.credentials import Secret
@@ -273,3 +279,23 @@ def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for
 def builtin_parents(busy: LaneBusyError, name: LaneNameError) -> tuple[TimeoutError, ValueError]:
     """Two of them are also what the standard library calls them."""
     return busy, name
+
+
+# --- what clean-ups kept ----------------------------------------------------------------
+
+
+def find_lost_work(repo: Path) -> None:
+    """List, restore and forget; each takes what the other returned."""
+    found = assert_type(rescued(repo), list[RescuedWork])
+    assert_type(rescued(repo, graph="nightly", workstream_id="parser"), list[RescuedWork])
+    work = found[0]
+    assert_type(work.kept_at, Optional[datetime])
+    assert_type(work.files, tuple[str, ...])
+    assert_type(work.is_older_than(60.0), bool)
+    done = assert_type(restore(repo, work), RestoredWork)
+    assert_type(done.branch, Optional[str])
+    restore(repo, work.ref, branch="back")
+    restore(repo, work, directory=repo / "back")
+    assert_type(forget(repo, [work, "nightly/parser/x/y"]), list[RescuedWork])
+    forget(repo, older_than_s=86_400.0, graph="nightly")
+    forget(repo, graph="nightly", lane_timeout_s="1")  # type: ignore[arg-type]

@@ -29,7 +29,10 @@ from agentrelay.workstream._git.unsaved import (
 from agentrelay.workstream._git.worktrees import Entry, last_logged
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["Kept", "Rescuer", "describe", "new_stamp", "read_stamp"]
+__all__ = ["IGNORED_LIMIT_BYTES", "Kept", "Rescuer", "describe", "new_stamp", "read_stamp"]
+
+# Ignored files are caches more often than work. What is larger is named, and not kept.
+IGNORED_LIMIT_BYTES: Final = 64 << 20
 
 _SIGNATURE_NAME: Final = "agentrelay-workstream"
 _SIGNATURE_EMAIL: Final = "rescue@agentrelay.invalid"
@@ -181,7 +184,9 @@ class Rescuer:
         elif lost:
             self._commit_and_keep(label, self._tree_of(lost[0]), lost, _LOGGED)
 
-    def keep_worktree(self, entry: Entry, worktree_path: Path) -> list[str]:
+    def keep_worktree(
+        self, entry: Entry, worktree_path: Path, *, ignored_limit_bytes: int = IGNORED_LIMIT_BYTES
+    ) -> list[str]:
         """Keep everything in a worktree that no lasting ref holds.
 
         One commit each for what is staged, unstaged, untracked and ignored, only where
@@ -190,6 +195,7 @@ class Rescuer:
         Args:
             entry: The worktree's administrative entry.
             worktree_path: Its directory.
+            ignored_limit_bytes: Size up to which ignored files are kept, all together.
 
         Returns:
             Sentences about ignored files that were too large to keep.
@@ -201,7 +207,9 @@ class Rescuer:
             handle = pygit2.Repository(str(worktree_path))
             refuse_repositories_inside(handle, entry.admin_dir)
             findings = find_unsaved(handle)
-            files, skipped = within_limit(worktree_path, findings.ignored)
+            files, skipped = within_limit(
+                worktree_path, findings.ignored, limit_bytes=ignored_limit_bytes
+            )
             head = self._head(entry)
             base = None if head is None else self._tree_of(head)
             if findings.staged:

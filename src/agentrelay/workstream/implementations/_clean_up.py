@@ -56,6 +56,7 @@ class _CleanUp:
     runtime: WorkstreamRuntime
     repository: OpenRepository
     record: LaneRecord
+    ignored_limit_bytes: int
     remote: RemoteEnd | None = None
     stood: bool = False
     branches_stay: str | None = None
@@ -108,6 +109,7 @@ def clean_up(
     access: RemoteAccess,
     api: ApiAccess,
     lane_timeout_s: float,
+    ignored_limit_bytes: int,
 ) -> None:
     """Tear one lane down; see ``GitWorkstreamTeardown.teardown_workstream``.
 
@@ -117,7 +119,7 @@ def clean_up(
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
-        run = _CleanUp(lane, runtime, repository, read_lane_record(lane))
+        run = _CleanUp(lane, runtime, repository, read_lane_record(lane), ignored_limit_bytes)
         _refuse_other_remote(run, access)
         run.stood = (
             read_ref(repository.common_dir, lane.branch_ref) is not None
@@ -240,7 +242,9 @@ def _remove_worktree(run: _CleanUp) -> None:
         # an index that outlived an earlier folder.
         run.rescuer.keep_entry(entry)
     else:
-        for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
+        for sentence in run.rescuer.keep_worktree(
+            entry, lane.worktree_path, ignored_limit_bytes=run.ignored_limit_bytes
+        ):
             record_concern(run.runtime, f"teardown: {sentence}")
     _keep_logged(run, entry)
     _discard(run, entry)
