@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.proof import is_contained, is_merged
+from agentrelay.workstream._git.proof import is_contained
 from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import (
@@ -193,12 +193,15 @@ def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
 def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
     """Return why both branches stay, or ``None`` when they may go.
 
-    Deleting a branch closes its pull request. So GitHub is asked, unless all of the
-    lane's work is in the target already. Where a pull request is remembered, or the
-    remote surely is a GitHub, no answer counts as an open one.
+    Deleting a branch closes its pull request. So GitHub is asked, unless the target has
+    the very commits: GitHub then has merged the pull request itself. Equal content proves
+    nothing of the kind. Where a pull request is remembered, or the remote surely is a
+    GitHub, no answer counts as an open one.
     """
-    tips = [tip for tip in (run.repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
-    if all(is_merged(run.repository, tip, target_refs=run.target_refs) for tip in tips):
+    repository = run.repository
+    tips = [tip for tip in (repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
+    targets = [tip for tip in map(repository.resolve, run.target_refs) if tip is not None]
+    if all(any(repository.contains(tip, target) for target in targets) for tip in tips):
         return None
     remembered = run.runtime.artifacts.merge_pr_url
     try:

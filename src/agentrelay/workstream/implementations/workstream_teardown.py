@@ -22,7 +22,7 @@ class GitWorkstreamTeardown:
     ancestry or by content, or under another ref) or kept under
     ``refs/agentrelay/rescue/<graph>/<id>/<time>/``; what cannot be kept is not deleted.
     While a pull request of the branch is open both branches stay. GitHub is asked, unless
-    the target has all the work already; where it must be asked and cannot, they stay too.
+    the target has the very commits already; where it must be asked and cannot, they stay too.
 
     Constructing one opens nothing.
 
