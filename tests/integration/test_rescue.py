@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pygit2
 import pytest
+from pytest_mock import MockerFixture
 
 from agentrelay.workstream import (
     GitWorkstreamPreparer,
@@ -364,6 +365,37 @@ def test_a_repeated_teardown_keeps_nothing_twice(repo: Path) -> None:
     assert not admin.exists()
     assert sorted(work.label for work in rescued(repo)) == ["commits", "untracked"]
     assert kept[0] in rescued(repo)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of descriptors are Linux's")
+def test_what_is_kept_is_on_the_disk_before_its_source_goes(
+    repo: Path, mocker: MockerFixture
+) -> None:
+    """Each new object, the ref, and the directories that lead to them are synced."""
+    runtime = prepared(repo)
+    worktree = worktree_of(runtime)
+    synced: dict[str, bool] = {}
+    real = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.setdefault(os.path.realpath(f"/proc/self/fd/{descriptor}"), worktree.is_dir())
+        real(descriptor)
+
+    (worktree / "new" / "deep").mkdir(parents=True)
+    (worktree / "new" / "deep" / "draft.txt").write_text("draft\n")
+    mocker.patch("os.fsync", side_effect=note)
+    GitWorkstreamTeardown(repo).teardown_workstream(runtime)
+    (work,) = rescued(repo)
+    handle = pygit2.Repository(str(repo))
+    commit = handle[work.commit_id].peel(pygit2.Commit)
+    paths = ("new", "new/deep", "new/deep/draft.txt")
+    names = [work.commit_id, str(commit.tree_id), *(str(commit.tree[path].id) for path in paths)]
+    git = repo / ".git"
+    wanted = [git / "objects" / name[:2] / name[2:] for name in names]
+    wanted += [path.parent for path in wanted] + [git / work.ref, (git / work.ref).parent]
+    assert {str(path): synced.get(str(path)) for path in wanted} == {
+        str(path): True for path in wanted
+    }
 
 
 # --- the command line -------------------------------------------------------------------

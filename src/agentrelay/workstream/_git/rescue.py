@@ -14,6 +14,7 @@ from typing import Final
 
 import pygit2
 
+from agentrelay.workstream._git.durable import sync_commit, sync_ref
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.reflog import logged_commits
@@ -324,7 +325,9 @@ class Rescuer:
                 return
         now = pygit2.Signature(_SIGNATURE_NAME, _SIGNATURE_EMAIL)
         message = f"Rescue: {what}\n\nKept by a teardown because nothing else held it.\n"
-        self._keep(label, str(handle.create_commit(None, now, now, message, tree, parents)), what)
+        commit_id = str(handle.create_commit(None, now, now, message, tree, parents))
+        sync_commit(self._repository, commit_id)
+        self._keep(label, commit_id, what)
 
     def _is_kept(self, commit_id: str) -> bool:
         """Return whether what was kept so far leads to a commit.
@@ -354,4 +357,6 @@ class Rescuer:
         if not create_ref(self._repository, ref, commit_id, message=f"rescue: {what}"):
             message = f"the rescue ref '{ref}' exists already"
             raise RepositoryError(message, path=self._repository.path, hint="Repeat the teardown.")
+        with repository_failures(f"write '{ref}' to the disk", path=self._repository.path):
+            sync_ref(self._repository, ref)
         self.kept.append(Kept(ref, commit_id, what))
