@@ -36,9 +36,11 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
         "GhWorkstreamIntegrator",
+        "GitHubApp",
         "GitWorkstreamPreparer",
         "GitWorkstreamTeardown",
     ),
+    "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
     "implementations.workstream_teardown": ("GitWorkstreamTeardown",),

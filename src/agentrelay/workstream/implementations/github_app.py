@@ -7,15 +7,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from agentrelay.workstream.credentials import Secret, canonical_host, is_loopback
 from agentrelay.workstream.errors import CredentialsRejectedError, WorkstreamError
-
-if TYPE_CHECKING:
-    from agentrelay.workstream._github.address import GitHubAddress
-    from agentrelay.workstream._github.app_key import KeyPlace
-    from agentrelay.workstream.implementations._app_tokens import TokenShelf
 
 __all__ = ["GitHubApp"]
 
@@ -108,7 +103,7 @@ class GitHubApp:
         self._timeout_s = timeout_s
         self._clock = clock
         # By process: see TokenShelf.
-        self._shelves: dict[int, TokenShelf] = {}
+        self._shelves: dict[int, Any] = {}
         self._host = self._address(full_name or "owner/name").host
 
     @classmethod
@@ -213,30 +208,36 @@ class GitHubApp:
             self._clock,
         )
         shelf = self._tokens()
-        return shelf.token_for(
+        token: Secret = shelf.token_for(
             address,
             lambda: mint_token(address, settings, shelf.memory),
             clock=self._clock,
             wait_s=float(_LONGEST_MINTING * self._timeout_s),
         )
+        return token
 
     def was_refused(self, token: Secret) -> bool:
         """Forget a token that was refused; the next one is minted anew."""
         self._tokens().drop(token)
         return True
 
-    def _address(self, full_name: str) -> GitHubAddress:
+    # The three below return Any: their types' modules stay unloaded until they are needed,
+    # and annotations have to resolve at run time.
+
+    def _address(self, full_name: str) -> Any:
+        """Return the GitHubAddress of a repository."""
         from agentrelay.workstream._github.address import parse_address
 
         return parse_address("", api_url=self.api_url, full_name=full_name)
 
-    def _key(self) -> KeyPlace:
+    def _key(self) -> Any:
+        """Return the KeyPlace."""
         from agentrelay.workstream._github.app_key import KeyPlace
 
         return KeyPlace(self._text, self._path, self._variable)
 
-    def _tokens(self) -> TokenShelf:
-        """Return this process's tokens."""
+    def _tokens(self) -> Any:
+        """Return this process's TokenShelf."""
         from agentrelay.workstream.implementations._app_tokens import TokenShelf
 
         # One step, so that threads that come at once get the same.
