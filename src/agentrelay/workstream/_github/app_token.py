@@ -42,7 +42,7 @@ from agentrelay.workstream.errors import (
 
 if TYPE_CHECKING:
     from agentrelay.workstream._github.address import GitHubAddress
-    from agentrelay.workstream._github.app_key import KeyPlace
+    from agentrelay.workstream._github.app_key import KeyPlace, Signer
 
 __all__ = ["AppMemory", "AppSettings", "MintedToken", "mint_token"]
 
@@ -144,8 +144,9 @@ def mint_token(address: GitHubAddress, app: AppSettings, memory: AppMemory) -> M
         RemoteUnavailableError: No answer, or none that can be read.
         PullRequestError: GitHub refused for another reason: the repository was renamed.
     """
+    signer = app.key.load(url=address.api_url)
     with closing(_connect(address, app)) as connection:
-        asker = _Asker(address, app, memory, connection)
+        asker = _Asker(address, app, memory, signer, connection)
         name = address.full_name.lower()
         installation = app.installation_id or memory.installations.get(name)
         if installation is None:
@@ -188,6 +189,7 @@ class _Asker:
     address: GitHubAddress
     app: AppSettings
     memory: AppMemory
+    signer: Signer
     connection: Connection
 
     def ask(
@@ -221,9 +223,8 @@ class _Asker:
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> _Reply:
         """Send one request, signed for this moment."""
         now = int(time.time() + self.memory.skew_s)
-        token = self.app.key.sign(
-            {"iat": now - _BACKDATED_S, "exp": now + _JWT_LIFE_S, "iss": self.app.app_id},
-            url=self.address.api_url,
+        token = self.signer.sign(
+            {"iat": now - _BACKDATED_S, "exp": now + _JWT_LIFE_S, "iss": self.app.app_id}
         )
         headers = {
             "Accept": "application/vnd.github+json",
