@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import re
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _NAME = "octo/widgets"
 _MINT = "/access_tokens"
+_REAL_LOAD = serialization.load_pem_private_key
 
 
 class _Clock:
@@ -41,6 +43,17 @@ class _Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@functools.cache
+def _load(data: bytes, password: None) -> Any:
+    return _REAL_LOAD(data, password)
+
+
+@pytest.fixture(autouse=True)
+def a_key_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remember keys: OpenSSL's checks of one take 30 ms, and here it is always the same."""
+    monkeypatch.setattr(serialization, "load_pem_private_key", _load)
 
 
 @pytest.fixture
