@@ -11,6 +11,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+import pygit2
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -108,6 +109,18 @@ def test_one_token_serves_git_and_the_api_for_a_whole_lane(world: World) -> None
     assert _mintings(world) == [201]
     schemes = {request.headers.get("authorization") for request in world.git.requests}
     assert schemes == {None, "Basic"}
+
+
+def test_a_user_in_the_remotes_address_does_not_stand_beside_a_minted_token(
+    world: World,
+) -> None:
+    """GitHub takes an app's token with one user name only, and the address has another."""
+    repo = world.clone()
+    config = pygit2.Repository(str(repo)).config
+    config["remote.origin.url"] = world.remote_url.replace("://", "://alice@")
+    lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+    world.runner(repo, token=world.github_app()).prepare(lane)
+    assert lane.status.value == "active"
 
 
 def test_a_token_is_for_one_repository_with_the_least_permissions(world: World) -> None:

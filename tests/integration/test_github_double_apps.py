@@ -327,8 +327,12 @@ def test_the_git_server_of_a_world_takes_the_same_tokens() -> None:
             assert answer.status_code == status, (name, service)
         # A request for a pack is judged like one for the list of refs.
         answer = requests.post(
-            f"{world.remote_url}/git-receive-pack", auth=("x", tokens["read"]), timeout=5
+            f"{world.remote_url}/git-receive-pack",
+            auth=("x-access-token", tokens["read"]),
+            timeout=5,
         )
         assert answer.status_code == 403
         url = world.git.repository_url("octo/other.git") + "/info/refs?service=git-upload-pack"
-        assert requests.get(url, auth=("x", tokens["write"]), timeout=5).status_code == 404
+        for user, status in (("x-access-token", 404), ("octocat", 401)):
+            answer = requests.get(url, auth=(user, tokens["write"]), timeout=5)
+            assert answer.status_code == status

@@ -8,6 +8,7 @@ import itertools
 import os
 import pickle
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,9 @@ def test_a_text_that_is_no_key_is_named_and_not_shown(kind: str) -> None:
     assert caught.value.__context__ is None
     lines = [line for line in text.splitlines() if not line.startswith("-----")]
     told = caught.value.message + str(caught.value.hint)
+    for frame, _ in traceback.walk_tb(caught.tb):
+        if frame.f_code.co_filename != __file__:
+            told += repr(frame.f_locals)
     assert not [line for line in lines if line and line in told]
 
 

@@ -192,7 +192,9 @@ class Callbacks(pygit2.RemoteCallbacks):
         self._offered = found
         self.source = found.source
         self.secret = found.secret.reveal()
-        return pygit2.UserPass(username or found.username, self.secret)
+        # GitHub wants its own name beside a token it minted, whoever the address names.
+        name = found.username if found.provider is not None else username or found.username
+        return pygit2.UserPass(name, self.secret)
 
     def _ssh_credential(self, username: str) -> Any:
         if self._ssh_ways is None:

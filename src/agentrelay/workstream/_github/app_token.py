@@ -143,6 +143,7 @@ def mint_token(address: GitHubAddress, app: AppSettings, memory: AppMemory) -> M
         RateLimitedError: GitHub asked for a pause.
         RemoteUnavailableError: No answer, or none that can be read.
         PullRequestError: GitHub refused for another reason: the repository was renamed.
+        RepositoryError: The environment names a CA bundle that cannot be read.
     """
     signer = app.key.load(url=address.api_url)
     with closing(_connect(address, app)) as connection:
@@ -215,8 +216,6 @@ class _Asker:
             address=self.address,
             credential_source=self.app.source,
         )
-        if ours is failure:
-            raise ours
         scrub(failure)
         raise _explained(ours, self.address, self.app) from failure
 

@@ -34,6 +34,9 @@ __all__ = ["GitServer", "RefUpdate"]
 
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
 
+# The user name GitHub documents for tokens of apps.
+_MINTED_USER: Final = b"x-access-token"
+
 _REALM: Final = 'Basic realm="agentrelay-workstream testing"'
 
 # gitprotocol-http(5): answers must not be cached, since refs move.
@@ -60,8 +63,9 @@ class GitServer(LoopbackServer):
         deny_non_fast_forwards: Refuse updates of branches that lose commits.
         deny_deletes: Refuse to delete any ref.
         deny_delete_current: Refuse to delete the branch HEAD names, as git does.
-        judge: Asked about a token that is not the server's own, with the repository's path
-            and whether it is to be written; returns the HTTP status, 200 to go on.
+        judge: Asked about a token that is not the server's own and comes with the user
+            ``x-access-token``, with the repository's path and whether it is to be written;
+            returns the HTTP status, 200 to go on.
     """
 
     def __init__(
@@ -196,7 +200,7 @@ class GitServer(LoopbackServer):
         # Without telling by the time it takes.
         if hmac.compare_digest(password, self._token.encode()) and known:
             return 200
-        if self.judge is None:
+        if self.judge is None or user not in {None, _MINTED_USER}:
             return 401
         path, _, service = request.path.removeprefix("/").rpartition("/")
         if service == "refs":
