@@ -166,6 +166,7 @@ def test_a_provider_is_kept_as_it_is() -> None:
     late = AfterEnvironment(counter)
     assert isinstance(counter, TokenProvider)
     assert seal_token(counter) is counter
+    assert seal_token(str) != counter
     assert seal_token(late) is late
 
 

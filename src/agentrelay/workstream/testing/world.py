@@ -210,10 +210,9 @@ class World:
         """
         granted = permissions or {"contents": "write", "pull_requests": "write"}
         app = self.github.apps.install([self.full_name], granted)
-        if not {"private_key_path", "private_key_variable"} & set(settings):
-            settings.setdefault("private_key", app.private_key)
         app_id = settings.pop("app_id", app.app_id)
-        return GitHubApp(app_id, **{"api_url": self.github.api_url, **settings})
+        known = {"private_key": app.private_key, "api_url": self.github.api_url}
+        return GitHubApp(app_id, **{**known, **settings})
 
     def preparer(
         self, repo: Path, graph: str = "nightly", **settings: Any
