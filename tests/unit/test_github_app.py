@@ -36,7 +36,7 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 from agentrelay.workstream.implementations._app_tokens import TokenShelf
-from agentrelay.workstream.testing._github_apps import _made_key
+from agentrelay.workstream.testing._github_signatures import made_key
 
 _URL = "https://api.github.com"
 _ADDRESS: GitHubAddress = parse_address("", api_url=_URL, full_name="octo/widgets")
@@ -256,7 +256,7 @@ def test_an_app_shows_its_id_and_no_key() -> None:
 def test_a_pickle_holds_the_settings_and_no_secret(tmp_path: Path) -> None:
     """A key in a file is found again; one passed as text is not, and the error says so."""
     path = tmp_path / "app.pem"
-    path.write_text(_made_key())
+    path.write_text(made_key())
     app = GitHubApp(1, private_key_path=path, installation_id=7, full_name="octo/widgets")
     app._tokens()._held["octo/widgets"] = MintedToken(Secret("ghs_held"), 1e12, 1e12)
     data = pickle.dumps(app)
@@ -318,7 +318,7 @@ def test_the_environment_may_describe_an_app(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_a_key_is_read_however_it_was_carried(written: Any) -> None:
     """Any of the usual layouts is the key again."""
-    place = KeyPlace(text=Secret(written(_made_key())))
+    place = KeyPlace(text=Secret(written(made_key())))
     assert place.load(url=_URL).sign({"iss": "1"}).reveal().count(".") == 2
 
 
@@ -326,19 +326,19 @@ def test_a_key_is_found_where_it_is_said_to_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a file or in a variable, and each time as it is then."""
-    monkeypatch.setenv("THE_KEY", _made_key())
+    monkeypatch.setenv("THE_KEY", made_key())
     assert KeyPlace(variable="THE_KEY").load(url=_URL)
     (tmp_path / "app.pem").write_text("not yet")
     place = KeyPlace(path=tmp_path / "app.pem")
     with pytest.raises(CredentialsRejectedError, match="no key"):
         place.load(url=_URL)
-    (tmp_path / "app.pem").write_text(_made_key())
+    (tmp_path / "app.pem").write_text(made_key())
     assert place.load(url=_URL)
 
 
 @functools.cache
 def _bad_keys() -> dict[str, tuple[str, str]]:
-    good = _made_key()
+    good = made_key()
     curve = ec.generate_private_key(ec.SECP256R1())
     loaded = serialization.load_pem_private_key(good.encode(), None)
     assert isinstance(loaded, rsa.RSAPrivateKey)

@@ -1,20 +1,15 @@
 """GitHub Apps at the GitHub double: installations, their tokens, and what those may do.
 
-JSON web tokens are checked by hand, signature and all, so that a client's library is
-not judged by itself. Stricter than GitHub: a token is asked for with repositories and
-permissions, both named; ``iss`` is text; a request that no permission is known for
-fails the test.
+Stricter than GitHub: a token is asked for with repositories and permissions, both named;
+``iss`` is text; a request that no permission is known for fails the test.
 
 Source:
-    docs.github.com, "Generating a JSON Web Token (JWT) for a GitHub App", "Create an
-    installation access token for an app", "Permissions required for GitHub Apps". The
-    refusals' texts are from reports of their users.
+    docs.github.com, "Create an installation access token for an app", "Permissions
+    required for GitHub Apps". The refusals' texts are from reports of their users.
 """
 
 from __future__ import annotations
 
-import base64
-import functools
 import json
 import re
 import secrets
@@ -25,11 +20,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from agentrelay.workstream.testing import _github_app_json as app_bodies
 from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing._github_refusals import (
     DOCUMENTATION,
     NotImplementedRouteError,
     RefusedError,
+)
+from agentrelay.workstream.testing._github_signatures import (
+    check,
+    jwt_refused,
+    made_key,
+    read_claims,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["AppDesk", "InstalledApp"]
 
 _HOUR_S: Final = 3600
-# "Up to 10 minutes"; and no grace for clocks, so that a client that needs it is noticed.
-_LONGEST_JWT_S: Final = 600
 
 _LEVELS: Final = ("read", "write")
 _APP_PATH: Final = re.compile(
@@ -141,7 +141,7 @@ class AppDesk:
                 app_id=4000 + number,
                 client_id=f"Iv23li{number:014d}",
                 installation_id=50000 + number,
-                private_key=_made_key(),
+                private_key=made_key(),
                 permissions={"metadata": "read", **permissions},
                 repositories=frozenset(repositories),
             )
@@ -188,7 +188,7 @@ class AppDesk:
         with self._lock:
             if self.owns(path):
                 if scheme.lower() != "bearer":
-                    raise _jwt_refused("A JSON web token could not be decoded")
+                    raise jwt_refused("A JSON web token could not be decoded")
                 self._app_of(credential)
                 return True
             minted = self._alive(credential)
@@ -270,10 +270,12 @@ class AppDesk:
                     return None
                 for wanted in installations.values():
                     if hosted.repository_id in wanted.repository_ids:
-                        return 200, self._installation_body(wanted, hosted, urls)
+                        return 200, app_bodies.installation(
+                            urls, wanted.app, hosted, suspended=wanted.suspended
+                        )
                 raise RefusedError.not_found()
             first = next(iter(installations.values()))
-            return 200, self._app_body(first, urls)
+            return 200, app_bodies.app(urls, first.app)
 
     def _mint(self, installation: _Installation, request: Request, urls: Urls) -> Json:
         if installation.suspended:
@@ -315,7 +317,7 @@ class AppDesk:
 
     def _app_of(self, jwt: str) -> dict[int, _Installation]:
         """Return the installations of the app that signed a JSON web token."""
-        claims = _decoded(jwt)
+        claims = read_claims(jwt)
         iss = claims.get("iss")
         mine = {
             number: found
@@ -323,78 +325,11 @@ class AppDesk:
             if iss in {str(found.app.app_id), found.app.client_id}
         }
         if not isinstance(iss, str) or not mine:
-            raise RefusedError(404, "Integration not found", documentation_url=_JWT_PAGE)
-        if not _is_signed(jwt, next(iter(mine.values())).app.private_key):
-            raise _jwt_refused("A JSON web token could not be decoded")
-        now = self.now()
-        issued, expires = claims.get("iat"), claims.get("exp")
-        if type(issued) is not int or issued > now:
-            raise _jwt_refused(
-                "'Issued at' claim ('iat') must be an Integer representing the time that the"
-                " assertion was issued"
-            )
-        if type(expires) is not int or expires <= now:
-            raise _jwt_refused(
-                "'Expiration time' claim ('exp') must be a numeric value representing the"
-                " future time at which the assertion expires"
-            )
-        if expires > now + _LONGEST_JWT_S or expires - issued > _LONGEST_JWT_S:
-            raise _jwt_refused("'Expiration time' claim ('exp') is too far in the future")
+            raise RefusedError(404, "Integration not found")
+        check(jwt, claims, private_key=next(iter(mine.values())).app.private_key, now=self.now())
         return mine
 
-    @staticmethod
-    def _installation_body(
-        installation: _Installation, hosted: HostedRepository, urls: Urls
-    ) -> Json:
-        app = installation.app
-        url = f"{urls.api}/app/installations/{app.installation_id}"
-        created = bodies.timestamp(hosted.created_at)
-        return {
-            "id": app.installation_id,
-            "client_id": app.client_id,
-            "account": bodies.user(urls, hosted.owner),
-            "repository_selection": "selected",
-            "access_tokens_url": f"{url}/access_tokens",
-            "repositories_url": f"{urls.api}/installation/repositories",
-            "html_url": f"{urls.web}/settings/installations/{app.installation_id}",
-            "app_id": app.app_id,
-            "app_slug": f"app-{app.app_id}",
-            "target_id": 1,
-            "target_type": "User",
-            "permissions": dict(app.permissions),
-            "events": [],
-            "created_at": created,
-            "updated_at": created,
-            "single_file_name": None,
-            "has_multiple_single_files": False,
-            "single_file_paths": [],
-            "suspended_by": bodies.user(urls, hosted.owner) if installation.suspended else None,
-            "suspended_at": created if installation.suspended else None,
-        }
 
-    @staticmethod
-    def _app_body(installation: _Installation, urls: Urls) -> Json:
-        app, slug = installation.app, f"app-{installation.app.app_id}"
-        created = "2024-01-02T03:04:05Z"
-        return {
-            "id": app.app_id,
-            "client_id": app.client_id,
-            "slug": slug,
-            "node_id": bodies.node_id("A", app.app_id),
-            "owner": bodies.user(urls, "octocat"),
-            "name": slug,
-            "description": None,
-            "external_url": "https://example.invalid",
-            "html_url": f"{urls.web}/apps/{slug}",
-            "created_at": created,
-            "updated_at": created,
-            "permissions": dict(app.permissions),
-            "events": [],
-            "installations_count": 1,
-        }
-
-
-_JWT_PAGE: Final = DOCUMENTATION
 _TOKEN_PAGE: Final = f"{DOCUMENTATION}/apps/apps#create-an-installation-access-token-for-an-app"
 
 
@@ -418,63 +353,5 @@ def _fields(request: Request) -> Json:
     return fields
 
 
-def _jwt_refused(message: str) -> RefusedError:
-    return RefusedError(401, message, documentation_url=_JWT_PAGE)
-
-
 def _lacking() -> RefusedError:
     return RefusedError(403, "Resource not accessible by integration")
-
-
-@functools.cache
-def _made_key() -> str:
-    """Return a private key made for this process; all apps here have the same."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.TraditionalOpenSSL,
-        serialization.NoEncryption(),
-    ).decode()
-
-
-@functools.cache
-def _public_key(private_key: str) -> Any:
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    return load_pem_private_key(private_key.encode(), password=None).public_key()
-
-
-def _unpadded(text: str) -> bytes:
-    """Undo base64url without padding (RFC 7515, section 2)."""
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _decoded(jwt: str) -> Json:
-    """Return the claims of a JSON web token; its signature is not checked here."""
-    try:
-        head, claims, _ = jwt.split(".")
-        header: Any = json.loads(_unpadded(head))
-        read: Any = json.loads(_unpadded(claims))
-        right = header["alg"] == "RS256" and isinstance(read, dict)
-    except (ValueError, KeyError, TypeError):
-        right, read = False, {}
-    if not right:
-        raise _jwt_refused("A JSON web token could not be decoded")
-    return dict(read)
-
-
-def _is_signed(jwt: str, private_key: str) -> bool:
-    """Tell whether the owner of a key signed a JSON web token."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    signed, _, signature = jwt.rpartition(".")
-    try:
-        _public_key(private_key).verify(_unpadded(signature), signed.encode(), PKCS1v15(), SHA256())
-    except (InvalidSignature, ValueError):
-        return False
-    return True
