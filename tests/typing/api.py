@@ -15,6 +15,7 @@ from typing import Optional, assert_type
 from agentrelay.workstream import (
     CredentialsRejectedError,
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     LaneBusyError,
@@ -46,7 +47,7 @@ from agentrelay.workstream import (
     restore,
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
-from agentrelay.workstream.credentials import Secret
+from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenProvider
 from agentrelay.workstream.implementations import (
     workstream_integrator,
     workstream_preparer,
@@ -244,6 +245,51 @@ def ask_at_run_time(part: object) -> str:
     if isinstance(part, WorkstreamRunner):
         return part.integrate(WorkstreamRuntime(WorkstreamSpec("a"))).workstream_id
     return "neither"
+
+
+# --- sources of tokens ------------------------------------------------------------------
+
+
+class Vault:
+    """A provider of one's own."""
+
+    source = "the vault"
+
+    def serves(self, host: str) -> bool:
+        """Serve everybody."""
+        return bool(host)
+
+    def token_for(self, host: str, path: str) -> str:
+        """Name a token."""
+        return f"token-for-{host}-{path}"
+
+    def was_refused(self, token: Secret) -> bool:
+        """Have no other."""
+        return not token
+
+
+def sources(repo: Path) -> None:
+    """Pass an app, or something like it, wherever a token is taken."""
+    app = GitHubApp(
+        12345,
+        private_key_path=Path("app.pem"),
+        installation_id=1,
+        extra_permissions={"workflows": "write"},
+        api_url="https://ghe.example/api/v3",
+        full_name="octo/widgets",
+        timeout_s=5,
+    )
+    GitHubApp("Iv23li", private_key=Secret("pem"))
+    GitHubApp("Iv23li", private_key_variable="APP_KEY")
+    GitHubApp("Iv23li", "pem")  # type: ignore[call-arg]  # settings are passed by name
+    assert_type(GitHubApp.from_environment(), GitHubApp | None)
+    assert_type(app.token_for("ghe.example", "octo/widgets"), Secret)
+    provider: TokenProvider = app
+    provider = Vault()
+    for token in (app, provider, AfterEnvironment(app)):
+        GitWorkstreamPreparer(repo, "g", token=token)
+        GhWorkstreamIntegrator(repo, token=token)
+        GitWorkstreamTeardown(repo, token=token)
 
 
 # --- errors -----------------------------------------------------------------------------

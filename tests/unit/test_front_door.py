@@ -36,6 +36,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
         "GhWorkstreamIntegrator",
+        "GitHubApp",
         "GitWorkstreamPreparer",
         "GitWorkstreamTeardown",
         "RescuedWork",
@@ -44,6 +45,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "rescued",
         "restore",
     ),
+    "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
     "implementations.workstream_rescue": (

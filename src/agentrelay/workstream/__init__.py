@@ -44,6 +44,7 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations import (
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     RescuedWork,
@@ -56,6 +57,7 @@ from agentrelay.workstream.implementations import (
 __all__ = [
     "CredentialsRejectedError",
     "GhWorkstreamIntegrator",
+    "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
     "LaneBusyError",

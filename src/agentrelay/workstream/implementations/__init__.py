@@ -1,5 +1,6 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
+from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
 from agentrelay.workstream.implementations.workstream_rescue import (
@@ -13,6 +14,7 @@ from agentrelay.workstream.implementations.workstream_teardown import GitWorkstr
 
 __all__ = [
     "GhWorkstreamIntegrator",
+    "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
     "RescuedWork",
