@@ -45,18 +45,25 @@ from agentrelay.workstream.errors import (
 from agentrelay.workstream.implementations import (
     FoundLane,
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     LaneKind,
     LaneOutcome,
     Reconciliation,
+    RescuedWork,
+    RestoredWork,
+    forget,
     reconcile,
+    rescued,
+    restore,
 )
 
 __all__ = [
     "CredentialsRejectedError",
     "FoundLane",
     "GhWorkstreamIntegrator",
+    "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
     "LaneBusyError",
@@ -72,6 +79,8 @@ __all__ = [
     "RemoteError",
     "RemoteUnavailableError",
     "RepositoryError",
+    "RescuedWork",
+    "RestoredWork",
     "StandardWorkstreamRunner",
     "TaskSummary",
     "WorkstreamArtifacts",
@@ -85,7 +94,10 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "forget",
     "reconcile",
+    "rescued",
+    "restore",
 ]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Lane",
     "check_branch_name",
     "check_name",
+    "rescue_prefix",
     "same_on_some_file_system",
     "split_admin_name",
     "split_branch",
@@ -162,6 +163,29 @@ def check_branch_name(name: object, *, kind: str) -> str:
             hint="Give the short name of a branch, such as 'main' or 'release/2'.",
         )
     return str(name)
+
+
+def rescue_prefix(graph: str | None, workstream_id: str | None) -> str:
+    """Return the prefix of the rescue refs of all lanes, of a graph's, or of one lane.
+
+    Raises:
+        LaneNameError: A name breaks a rule, or an id is given without its graph.
+    """
+    if graph is None:
+        if workstream_id is None:
+            return RESCUE_PREFIX
+        rule = "a workstream id alone names no lane"
+        raise LaneNameError(
+            f"{ascii(workstream_id)[:120]} needs its graph: {rule}",
+            name=str(workstream_id),
+            rule=rule,
+            hint="Give the graph's name as well.",
+        )
+    check_name(graph, kind="graph name")
+    if workstream_id is None:
+        return f"{RESCUE_PREFIX}{graph}/"
+    check_name(workstream_id, kind="workstream id")
+    return f"{RESCUE_PREFIX}{graph}/{workstream_id}/"
 
 
 def same_on_some_file_system(one: str, other: str) -> bool:

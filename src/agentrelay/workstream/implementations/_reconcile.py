@@ -50,6 +50,7 @@ class _Means:
     api: ApiAccess
     run_dir: Path | None
     lane_timeout_s: float
+    ignored_limit_bytes: int
 
 
 def reconcile_lanes(
@@ -60,6 +61,7 @@ def reconcile_lanes(
     access: RemoteAccess,
     api: ApiAccess,
     lane_timeout_s: float,
+    ignored_limit_bytes: int,
     dry_run: bool,
 ) -> Reconciliation:
     """Find lanes, and complete or remove them; see ``reconcile``.
@@ -70,7 +72,7 @@ def reconcile_lanes(
     repository = open_repository(repo_path)
     run_dir = None if run_dir is None else Path(run_dir).absolute()
     found = survey(repository, graph=graph, access=access, run_dir=run_dir)
-    means = _Means(repository, access, api, run_dir, lane_timeout_s)
+    means = _Means(repository, access, api, run_dir, lane_timeout_s, ignored_limit_bytes)
     lanes = [_name(stranger) for stranger in found.strangers]
     for traces, way in found.lanes:
         lane = _describe(repository, traces, way)
@@ -214,6 +216,7 @@ def _remove(traces: Traces, way: Way, means: _Means, runtime: WorkstreamRuntime)
         access=means.access,
         api=means.api,
         lane_timeout_s=means.lane_timeout_s,
+        ignored_limit_bytes=means.ignored_limit_bytes,
         confirm=_unchanged(traces, means),
     )
     failures = set(result.failures)

@@ -43,7 +43,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Optional
 
-from agentrelay.workstream._durations import check_seconds, check_whole_seconds
+from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
 from agentrelay.workstream._lane import check_name
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -167,6 +167,7 @@ def reconcile(
     api_timeout_s: int = 15,
     lane_timeout_s: float = 0.0,
     network_timeout_s: float = 600.0,
+    ignored_limit_bytes: int = 64 << 20,
 ) -> Reconciliation:
     """List the lanes of a repository, and complete or remove those nobody keeps.
 
@@ -192,6 +193,8 @@ def reconcile(
         lane_timeout_s: Longest wait for another holder of one lane, in seconds; the usual
             0 leaves a lane that is held to its holder.
         network_timeout_s: Longest time one fetch or push may take, in seconds.
+        ignored_limit_bytes: Size up to which ignored files of a worktree are kept, all of
+            them together, in bytes.
 
     Returns:
         What was found and done.
@@ -207,6 +210,7 @@ def reconcile(
     check_seconds("lane_timeout_s", lane_timeout_s)
     check_seconds("network_timeout_s", network_timeout_s)
     check_whole_seconds("api_timeout_s", api_timeout_s)
+    check_bytes("ignored_limit_bytes", ignored_limit_bytes)
     if graph is not None:
         check_name(graph, kind="graph name")
     sealed = seal_token(token)
@@ -217,5 +221,6 @@ def reconcile(
         access=RemoteAccess(remote, sealed, ssh_key, deadline_s=network_timeout_s),
         api=ApiAccess(sealed, api_url, full_name, api_timeout_s),
         lane_timeout_s=lane_timeout_s,
+        ignored_limit_bytes=ignored_limit_bytes,
         dry_run=dry_run,
     )
