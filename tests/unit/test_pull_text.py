@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -111,6 +112,28 @@ def test_the_body_shows_the_lane_its_tasks_and_its_concerns() -> None:
         "\n"
         "- **Concern:** the base was stale"
     )
+
+
+def test_the_example_of_the_documentation_is_a_body() -> None:
+    """What the page shows is what a reviewer gets, to the byte."""
+    page = (Path(__file__).parents[2] / "docs" / "pull-requests.md").read_text(encoding="utf-8")
+    example = page.split("````markdown\n")[1].split("\n````")[0]
+    pulls = "https://github.com/octo/widgets/pull"
+    description = "Words come from a table now:\n```py\n@cached\ndef words(text): ...\n```"
+    concern = "slow on long lines, see https://github.com/octo/widgets/issues/7"
+    body = render_body(
+        WorkstreamSpec("parser", parent_workstream_id="compiler"),
+        _BRANCH,
+        [
+            TaskSummary("lexer", description, f"{pulls}/12", (concern,)),
+            TaskSummary("grammar", None, f"{pulls}/13"),
+        ],
+        [
+            OperationalConcern("the worktree holds uncommitted changes that no pull request shows"),
+            "two tasks changed one file",
+        ],
+    )
+    assert re.sub(r"(tasks:2|end) [0-9a-f]{16}", r"\1 DIGEST", body) == example
 
 
 def test_a_lane_without_tasks_and_concerns_has_no_empty_sections() -> None:

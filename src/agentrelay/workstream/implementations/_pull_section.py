@@ -166,30 +166,28 @@ def _without(text: str, offset: int, copies: list[_Section]) -> str:
 def _find(body: str, name: str) -> tuple[list[_Section], bool]:
     """Find the pairs of markers of a lane; tell whether there is half of one."""
     in_code = _places_in_code(body) if f"<!-- agentrelay:{name} " in body else []
-    ends = [end for end in _END.finditer(body) if end["name"] == name]
+
+    def markers(pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        return [
+            found
+            for found in pattern.finditer(body)
+            if found["name"] == name and not _is_within(in_code, found.start())
+        ]
+
+    begins, ends = markers(_BEGIN), markers(_END)
     sections: list[_Section] = []
-    is_damaged = False
-    at = 0
-    for begin in _BEGIN.finditer(body):
-        if begin["name"] != name or begin.start() < at or _is_within(in_code, begin.start()):
-            continue
-        end = next(
-            (
-                end
-                for end in ends
-                if end.start() >= begin.end() and end["digest"] == begin["digest"]
-            ),
-            None,
-        )
-        if end is None:
-            is_damaged = True
-            continue
-        content = body[begin.end() : end.start()]
-        is_intact = _digest(content) == begin["digest"]
-        sections.append(_Section(begin.start(), end.end(), int(begin["tasks"]), is_intact))
-        at = end.end()
-    spans = [*in_code, *((section.start, section.end) for section in sections)]
-    is_damaged = is_damaged or any(not _is_within(spans, end.start()) for end in ends)
+    for number, begin in enumerate(begins):
+        # One section ends before the next begins, or it has lost its end.
+        limit = begins[number + 1].start() if number + 1 < len(begins) else len(body)
+        for end in ends:
+            if begin.end() <= end.start() < limit and end["digest"] == begin["digest"]:
+                is_intact = _digest(body[begin.end() : end.start()]) == begin["digest"]
+                tasks = int(begin["tasks"])
+                sections.append(_Section(begin.start(), end.end(), tasks, is_intact))
+                break
+    is_damaged = len(sections) < len(begins) or any(
+        not _is_within([(one.start, one.end) for one in sections], end.start()) for end in ends
+    )
     return sections, is_damaged
 
 
