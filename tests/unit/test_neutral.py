@@ -230,7 +230,7 @@ def test_every_fence_of_any_text_is_found_and_kept_to_the_byte(text: str) -> Non
     assert read(_neutral(text)).fences == fences(text)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(_HOSTILE)
 def test_one_line_of_any_text_commands_nothing(text: str) -> None:
     """Read as plain text, where no code is, as a commit message is."""
@@ -239,7 +239,7 @@ def test_one_line_of_any_text_commands_nothing(text: str) -> None:
     assert "\n" not in line
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(_HOSTILE)
 def test_doing_it_twice_opens_nothing(text: str) -> None:
     """What is neutral stays neutral, and its code stays as it is."""

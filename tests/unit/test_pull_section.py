@@ -145,6 +145,20 @@ def test_peoples_text_is_never_cut_and_the_section_gets_the_rest(length: int, ne
         assert body.count("word") > 1_000
 
 
+def test_line_ends_of_two_characters_are_counted() -> None:
+    """A section that fills its room does so with the body's line ends too."""
+
+    def fill(longest_units: int) -> str:
+        frame = count_units(wrap_section("", _BRANCH, tasks=1))
+        return wrap_section("x\n" * ((longest_units - frame) // 2) + "y", _BRANCH, tasks=1)
+
+    theirs = "x" * 20_000
+    body = refresh_body(_crlf(f"{theirs}\n{_OLD}"), _BRANCH, fill)
+    assert body is not None
+    assert 40_000 < count_units(body) <= 65_000
+    assert find_section(body, _BRANCH) == "intact"
+
+
 def test_a_body_without_any_room_is_left_alone() -> None:
     """GitHub would refuse the whole of it."""
     assert refresh_body(f"{'x' * 64_800}\n{_OLD}", _BRANCH, _render) is None

@@ -309,6 +309,14 @@ def test_a_cut_falls_between_words_and_shows() -> None:
     assert "left out" in body
 
 
+def test_a_cut_within_code_shows_below_the_code() -> None:
+    """The fence is closed, and what is in it is what was there."""
+    body = _said("```\n" + "line\n" * 9_000)
+    (code,) = read(body).fences
+    assert set(code.split()) == {"line"}
+    assert re.search(r"\n  ```\n\n  \[…\]\n", body)
+
+
 def test_thousands_of_tasks_end_in_a_count() -> None:
     """When not even ids and links fit, the first ones are listed and the rest counted."""
     tasks = [TaskSummary(f"t{n:05}", "d", f"https://h/o/r/pull/{n}") for n in range(5_000)]

@@ -21,6 +21,9 @@ from typing import Final
 
 __all__ = ["Code", "Prose", "read_blocks"]
 
+# What a line can begin with that is not merely text.
+_MARKS: Final = frozenset("#`~=-*_+>0123456789")
+
 # Nobody reads deeper, and lines may cost no more than their length.
 _DEEPEST: Final = 32
 
@@ -43,6 +46,10 @@ class Prose:
     """
 
     text: str
+
+
+# There can be a great many of them.
+_BLANK: Final = Prose("")
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,10 @@ class _Reader:
 
     def feed(self, number: int, raw: str) -> None:
         """Read one line."""
+        if not raw and self._fence is None and not self._containers:
+            self.blocks.append(_BLANK)
+            self._in_paragraph = False
+            return
         line = raw.expandtabs(_TAB)
         column, prefix = self._match(line)
         if self._fence is not None:
@@ -167,7 +178,7 @@ class _Reader:
         else:
             fence.lines.append(_without_columns(raw, column, fence.indent))
 
-    def _open(  # noqa: C901 - one branch a construct, in the reference parser's order
+    def _open(  # noqa: C901, PLR0912 - one branch a construct, in the reference parser's order
         self, number: int, line: str, column: int, prefix: list[str]
     ) -> None:
         """Read what a line opens after the containers that go on."""
@@ -180,6 +191,8 @@ class _Reader:
         while (start := _first(line, column)) < len(line):
             if start - column >= _TAB:
                 is_text = may_continue
+                break
+            if line[start] not in _MARKS:
                 break
             if line[start] == ">" and matched + len(opened) < _DEEPEST:
                 opened.append(_Container(0))

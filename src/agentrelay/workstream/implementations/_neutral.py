@@ -125,17 +125,22 @@ def neutral_lines(text: str, *, host: str) -> list[str]:
     """
     lines: list[str] = []
     paragraph: list[str] = []
+
+    def end_paragraph() -> None:
+        if paragraph:
+            lines.extend(_neutral_paragraph(paragraph, host))
+            paragraph.clear()
+
     for block in read_blocks(printable(text)):
         if isinstance(block, Code):
-            lines += _neutral_paragraph(paragraph, host)
-            paragraph = []
+            end_paragraph()
             lines += ["", *_fence(block), ""]
         elif block.text:
             paragraph.append(block.text)
         else:
-            lines += [*_neutral_paragraph(paragraph, host), ""]
-            paragraph = []
-    lines += _neutral_paragraph(paragraph, host)
+            end_paragraph()
+            lines.append("")
+    end_paragraph()
     return _without_outer_blanks(lines)
 
 
@@ -187,7 +192,7 @@ def _neutral_paragraph(lines: list[str], host: str) -> list[str]:
     else:
         text = _neutral("\n".join(lines), host)
     text = _FENCE_LIKE.sub(rf"\g<0>{GAP}", text)
-    return _UNDERLINE.sub(rf"\g<0>{GAP}", text).split("\n") if lines else []
+    return _UNDERLINE.sub(rf"\g<0>{GAP}", text).split("\n")
 
 
 def _code_spans(line: str) -> list[tuple[str, bool]] | None:
