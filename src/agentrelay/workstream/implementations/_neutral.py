@@ -80,6 +80,9 @@ _LONG_FORM: Final = re.compile(r"(?<=(?<![A-Za-z0-9])GH)-(?=\d)", re.IGNORECASE)
 # GitHub takes seven digits and more for the name of a commit.
 _DIGITS: Final = re.compile(r"[0-9A-Fa-f]{6}(?=[0-9A-Fa-f])")
 
+# What may stand beside one that is put in backticks.
+_BESIDE: Final = frozenset(" \n()[]{},.;:!?\"'")
+
 _TICKS: Final = re.compile(r"\\[\\`]|`++")
 _RUN: Final = re.compile("`++")
 # A "|" would end the cell of a table, "]:" could be a definition's.
@@ -242,13 +245,14 @@ def _neutral(text: str, host: str, *, edge: str | None = None) -> str:
 def _can_wrap(word: re.Match[str], edge: str) -> bool:
     """Tell whether backticks can be put around what looks like the name of a commit.
 
-    A mere number or word stays plain. Beside another backtick or a backslash they would
-    not mean what they should.
+    A mere number or word stays plain, and so does a part of something longer: an
+    identifier, a path. Beside another backtick or a backslash they would not mean what
+    they should.
     """
     digits = sum(character.isdigit() for character in word[0])
     before = word.string[word.start() - 1] if word.start() else edge
     after = word.string[word.end()] if word.end() < len(word.string) else edge
-    return 0 < digits < len(word[0]) and not {before, after} & {"`", "\\"}
+    return 0 < digits < len(word[0]) and before in _BESIDE and after in _BESIDE
 
 
 def _with_gaps(text: str) -> str:
@@ -273,7 +277,8 @@ def _neutral_url(text: str, host: str) -> str:
         return f"{scheme}{GAP}//{_split_digits(_with_gaps(rest))}"
     # Within an address an escape keeps it working where a gap would not.
     path = _LONG_FORM.sub("%2D", url["path"].replace("@", "%40"))
-    return start + _with_gaps(path)
+    gapped = _with_gaps(path)
+    return start + (gapped if gapped == path else _split_digits(gapped))
 
 
 def _is_noted(url: re.Match[str], name: str, host: str) -> bool:
