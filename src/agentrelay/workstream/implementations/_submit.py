@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_merged
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
@@ -13,35 +10,17 @@ from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.failures import is_no_commits
-from agentrelay.workstream._github.pulls import (
-    PullRequest,
-    find_pulls,
-    open_pull,
-    update_pull_body,
-)
+from agentrelay.workstream._github.pulls import PullRequest, find_pulls, open_pull
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
-from agentrelay.workstream.errors import (
-    LaneConflictError,
-    PullRequestError,
-    RepositoryError,
-    WorkstreamError,
-)
+from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
 from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._description import describe, refresh_description
 from agentrelay.workstream.implementations._lane_record import lane_lock
-from agentrelay.workstream.implementations._pull_section import (
-    LONGEST_BODY_UNITS,
-    find_section,
-    refresh_body,
-)
-from agentrelay.workstream.implementations._pull_text import render_body, render_title
+from agentrelay.workstream.implementations._pull_text import render_title
 from agentrelay.workstream.implementations._refusals import diverged, off_branch
 
 __all__ = ["submit"]
-
-# What is said about the description itself does not go into it: there it would be out of
-# date as soon as it could be written.
-_DESCRIPTION: Final = "the description of the pull request "
 
 
 def submit(
@@ -109,65 +88,25 @@ def _settle(
     found = find_pulls(client, head_branch=lane.branch, base_branch=target)
     for pull in found:
         if pull.state == "open":
-            _refresh_description(runtime, lane, client, pull)
+            refresh_description(runtime, lane, client, pull)
             return pull
     # A squash or rebase merge leaves the commits ahead of the target for ever.
     if found and found[0].state == "merged" and found[0].head_sha == tip:
         return found[0]
-    render = _description(runtime, lane, client)
     try:
         return open_pull(
             client,
             head_branch=lane.branch,
             base_branch=target,
-            title=render_title(runtime.spec.id, host=client.address.host),
-            body=render(LONGEST_BODY_UNITS),
+            title=render_title(
+                runtime.spec.id, host=client.address.host, secrets=client.secrets_in_use()
+            ),
+            body=describe(runtime, lane, client),
         )
     except PullRequestError as error:
         if is_no_commits(error):
             return None
         raise
-
-
-def _description(
-    runtime: WorkstreamRuntime, lane: Lane, client: GitHubClient
-) -> Callable[[int], str]:
-    """Return what renders the lane's section, given its longest length in UTF-16 units."""
-    artifacts = runtime.artifacts
-
-    def render(longest_units: int) -> str:
-        return render_body(
-            runtime.spec,
-            lane.branch,
-            tuple(artifacts.task_summaries),
-            [text for text in artifacts.concerns if not text.startswith(_DESCRIPTION)],
-            host=client.address.host,
-            secrets=client.secrets_in_use(),
-            longest_units=longest_units,
-        )
-
-    return render
-
-
-def _refresh_description(
-    runtime: WorkstreamRuntime, lane: Lane, client: GitHubClient, pull: PullRequest
-) -> None:
-    """Bring the library's section of an open pull request's body up to date.
-
-    One request, and only where something changed. A failure is a concern: the pull
-    request stands all the same.
-    """
-    body = refresh_body(pull.body, lane.branch, _description(runtime, lane, client))
-    if body is not None:
-        try:
-            update_pull_body(client, pull.number, body)
-        except WorkstreamError as error:
-            record_concern(runtime, f"{_DESCRIPTION}is out of date: {error}")
-    elif find_section(pull.body, lane.branch) == "changed":
-        record_concern(
-            runtime,
-            f"{_DESCRIPTION}is not kept up to date: somebody edited the part between the markers",
-        )
 
 
 def _nothing_to_merge(runtime: WorkstreamRuntime, lane: Lane) -> None:
