@@ -78,6 +78,7 @@ def test_a_text_reads_the_same_and_commands_nothing(text: str, shown: str) -> No
         ("https://x@ghe.corp/o", "https:·//x@·ghe.corp/o"),
         ("www.github.com/o/r/pull/1", "www.·github.com/o/r/pull/1"),
         ("https://m.com/@u/abcdef1234567", "https://m.com/%40u/abcdef1234567"),
+        ("https://m.com/~~abcdef1", "https://m.com/~~abcdef·1"),
         ("https://j.c/browse/GH-12", "https://j.c/browse/GH%2D12"),
         ("https://docs.org/re.html#re.sub", "https://docs.org/re.html#re.sub"),
     ],
@@ -214,6 +215,7 @@ _JUDGE_ERRS: Final = re.compile(r"^.*(?: {4}|\t).*>", re.MULTILINE)
 @example("- a\n\n  ```\n  @x\n")
 @example("``` `\n@x\n```")
 @example("[a\n]: b\n```\n@x\n```")
+@example("<!-- --\\>")
 def test_no_text_keeps_power_wherever_a_reader_sees_text(text: str) -> None:
     """By a reader that is not ours: nothing live outside code, no HTML, link, image, heading."""
     neutral = _neutral(text)

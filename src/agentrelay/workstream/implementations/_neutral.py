@@ -47,7 +47,7 @@ _BEFORE_GAP: Final = r"""
       @                                      # a mention
     | \#(?![A-Za-z_]) | \#(?=x[0-9A-F])      # a reference, a heading, an entity
     | <(?=[A-Za-z/!?])                       # HTML, a comment, an <autolink>
-    | --(?=!?>)                              # the end of a comment
+    | -\\?-(?=!?\\?>)                        # the end of a comment
     | &(?=[A-Za-z][A-Za-z0-9]{0,40};)        # an entity, which may spell any of the others
     | !(?=\[)                                # an image
     | \](?=[(\[:])                           # a link whose text hides where it goes
@@ -278,7 +278,9 @@ def _neutral_url(text: str, host: str) -> str:
     # Within an address an escape keeps it working where a gap would not.
     path = _LONG_FORM.sub("%2D", url["path"].replace("@", "%40"))
     gapped = _with_gaps(path)
-    return start + (gapped if gapped == path else _split_digits(gapped))
+    # Emphasis could end the link before the name of a commit that is in it.
+    is_whole = gapped == path and not {"_", "~"} & set(path)
+    return start + (gapped if is_whole else _split_digits(gapped))
 
 
 def _is_noted(url: re.Match[str], name: str, host: str) -> bool:
