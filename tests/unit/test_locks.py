@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from agentrelay.workstream._git.lock_queue import queue_of
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import Backoff, hold, until_free
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
@@ -191,45 +190,6 @@ def test_a_lock_file_that_cannot_be_made_is_a_configuration_error(tmp_path: Path
     assert str(path) in str(caught.value)
     assert caught.value.path == str(path)
     assert caught.value.hint
-
-
-def test_waiters_of_one_process_are_served_in_their_order(tmp_path: Path) -> None:
-    """Nobody who comes later overtakes, so nobody starves."""
-    order: list[int] = []
-    queue = queue_of(tmp_path / "lock")
-    threads = []
-
-    def enter(number: int) -> None:
-        with hold(tmp_path / "lock", what="it", timeout_s=30.0):
-            order.append(number)
-
-    with hold(tmp_path / "lock", what="it", timeout_s=1.0):
-        for number in range(8):
-            thread = threading.Thread(target=enter, args=(number,))
-            thread.start()
-            threads.append(thread)
-            while len(queue._line) <= number:
-                threading.Event().wait(0.001)
-    for thread in threads:
-        thread.join()
-    assert order == list(range(8))
-
-
-def test_a_waiter_that_gave_up_keeps_nobody_out(tmp_path: Path) -> None:
-    """Its place in the kernel's queue is the next one's, and nobody's when there is none."""
-    path = tmp_path / "lock"
-    with _held_by_another_process(path):
-        for _ in range(2):
-            with pytest.raises(LaneBusyError), hold(path, what="it", timeout_s=0.3):
-                pytest.fail("two holders at once")
-        waiting = [thread for thread in threading.enumerate() if thread.name == "agentrelay-lock"]
-        assert len(waiting) == 1
-    with hold(path, what="it", timeout_s=30.0):
-        pass
-    for thread in waiting:
-        thread.join(timeout=30.0)
-    with _held_by_another_process(path):
-        pass
 
 
 def test_a_waiter_behind_another_process_goes_in_when_that_leaves(tmp_path: Path) -> None:
