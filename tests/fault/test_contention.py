@@ -27,6 +27,7 @@ from agentrelay.workstream import (
     WorkstreamRuntime,
     WorkstreamSpec,
 )
+from agentrelay.workstream._git.config import drop_upstream, set_upstream
 from agentrelay.workstream._git.lockfile import LockFile
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._git.refs import create_ref, delete_ref
@@ -42,11 +43,12 @@ from agentrelay.workstream.testing import (
 )
 from fixtures.crowd import LANES, ROUNDS, Crowd, by_processes, by_threads, ref_of
 
+# A fork beside threads is fragile; these tests start none before.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 _FORKS: Final = [
     pytest.mark.child,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
-    # A fork beside threads is fragile; these tests start none before.
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 _BY: Final = [
     pytest.param(by_threads, id="threads"),
@@ -396,4 +398,24 @@ def test_refs_that_others_make_meanwhile_survive_every_deletion(crowd: Crowd) ->
     repository = open_repository(crowd.repo)
     for ref in made:
         delete_ref(repository, ref, expected=refs(crowd.repo)["refs/heads/main"])
+    assert crowd.leftovers() == []
+
+
+@pytest.mark.child
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+def test_a_configuration_that_is_replaced_while_it_is_read_is_read_again(crowd: Crowd) -> None:
+    """libgit2 asks for its size first, and then finds a file of another size."""
+
+    def change(job: str) -> None:
+        repository = open_repository(crowd.repo)
+        for _ in range(25):
+            set_upstream(repository, f"agentrelay/nightly/{job}/integration", remote="origin")
+            drop_upstream(repository, f"agentrelay/nightly/{job}/integration")
+
+    def read(job: str) -> None:  # noqa: ARG001 - the workers' signature
+        for _ in range(150 * ROUNDS):
+            open_remote(open_repository(crowd.repo), RemoteAccess())
+
+    jobs = {"a": change, "b": change, "c": read, "d": read}
+    assert by_processes(list(jobs), lambda job: jobs[job](job)) == []
     assert crowd.leftovers() == []

@@ -504,3 +504,33 @@ def test_refs_below_a_prefix_are_listed_in_order(bare: OpenRepository) -> None:
         "refs/agentrelay/rescue/g/a/2",
     ]
     assert refs_below(bare, "refs/nothing/") == []
+
+
+def test_a_new_ref_can_be_read_by_whom_the_umask_lets_in(bare: OpenRepository) -> None:
+    """A shared repository stays shared: the file is like any that a program makes."""
+    plain = bare.path / "plain"
+    plain.touch()
+    assert create_ref(bare, _LANE, _tip(bare), message="made")
+    assert (bare.common_dir / _LANE).stat().st_mode == plain.stat().st_mode
+
+
+def test_a_ref_that_is_locked_while_it_is_made_by_another_is_not_made_twice(
+    bare: OpenRepository,
+) -> None:
+    """Whether it exists is asked under the lock: the answer before it may be out of date."""
+    path = bare.common_dir / _LANE
+    path.parent.mkdir(parents=True)
+    results: list[bool] = []
+
+    def create() -> None:
+        results.append(create_ref(open_repository(bare.path), _LANE, _tip(bare), message="late"))
+
+    # As another program does it: locked, written, renamed into place.
+    lock = path.with_name(path.name + ".lock")
+    lock.write_text(f"{_tip(bare)}\n")
+    thread = threading.Thread(target=create)
+    thread.start()
+    lock.replace(path)
+    thread.join(timeout=30.0)
+    assert results == [False]
+    assert not bare.common_dir.joinpath("logs", _LANE).exists()

@@ -192,6 +192,43 @@ def test_a_lock_file_that_cannot_be_made_is_a_configuration_error(tmp_path: Path
     assert caught.value.hint
 
 
+def test_a_waiter_behind_another_process_goes_in_when_that_leaves(tmp_path: Path) -> None:
+    """A long wait ends with the other's lock, not with the time-out."""
+    path = tmp_path / "lock"
+    entered = threading.Event()
+
+    def enter() -> None:
+        with hold(path, what="it", timeout_s=30.0):
+            entered.set()
+
+    with _held_by_another_process(path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.05)
+    thread.join(timeout=30.0)
+    assert entered.is_set()
+
+
+def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path) -> None:
+    """Whoever waited for the old file takes the one that is there now."""
+    path = tmp_path / "deep" / "lock"
+    path.parent.mkdir()
+    inside = threading.Event()
+
+    def enter() -> None:
+        with hold(path, what="it", timeout_s=30.0):
+            inside.set()
+
+    with _held_by_another_process(path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        path.unlink()
+        path.parent.rmdir()
+    thread.join(timeout=30.0)
+    assert inside.is_set()
+    assert path.exists()
+
+
 # --- until_free -------------------------------------------------------------------------
 
 

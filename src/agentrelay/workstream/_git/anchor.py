@@ -8,7 +8,6 @@ file until the refs are written; so does this, for the few objects of a snapshot
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import FileMode
 
+from agentrelay.workstream._git.durable import sync_path
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.trash import remove_tree
 from agentrelay.workstream.errors import RepositoryError
@@ -59,9 +59,9 @@ def anchored(repository: OpenRepository, commit_id: str, *, owner: str) -> Itera
         keep.write_text(_mark(owner))
         # The index last: without one a pack is not seen.
         for path in (index.with_suffix(".pack"), index):
-            _sync(path)
+            sync_path(path)
             path.replace(pack_dir / path.name)
-        _sync(pack_dir)
+        sync_path(pack_dir)
         yield
     finally:
         if keep is not None:
@@ -121,11 +121,3 @@ def _new_in(
             yield from _new_in(handle, handle[entry.id].peel(pygit2.Tree), below)
         else:
             yield entry.id
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

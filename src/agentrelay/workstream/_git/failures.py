@@ -25,6 +25,7 @@ __all__ = [
     "UNSUPPORTED",
     "is_locked",
     "is_not_fast_forward",
+    "is_torn",
     "is_transient",
     "open_failure",
     "remote_failures",
@@ -49,7 +50,12 @@ _LOCKED: Final = (
     "failed to create lock",
     "is locked",
     "old reference value does not match",
+    # libgit2 asks for a file's size before it opens it: git replaced the configuration in
+    # between. Source: src/util/futils.c.
+    "could not read (expected",
 )
+# The same, when the new file is the longer one and only its beginning was read.
+_TORN: Final = ("could not read (expected", "failed to parse config file")
 _REFUSED: Final = (
     "authentication required",
     "too many redirects or authentication replays",
@@ -73,6 +79,11 @@ def say(error: BaseException) -> str:
 def is_locked(error: Exception) -> bool:
     """Return whether a failure means that somebody holds a ``.lock`` file just now."""
     return isinstance(error, (pygit2.GitError, OSError)) and says_locked(str(error))
+
+
+def is_torn(error: Exception) -> bool:
+    """Return whether a failure may mean that the configuration was replaced while it was read."""
+    return any(words in str(error) for words in _TORN)
 
 
 def says_locked(text: str) -> bool:

@@ -7,29 +7,58 @@ two different files under one name.
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from agentrelay.workstream._git.lock_queue import queue_of
+from filelock import FileLock, Timeout
+
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
 
-__all__ = ["Backoff", "hold", "until_free"]
+__all__ = ["Backoff", "hold", "reading", "until_free"]
 
 T = TypeVar("T")
+
+# How often a waiter in another process looks again. A metadata section takes a few
+# milliseconds; threads of one process queue on a lock of their own and never poll. Thirty
+# processes that looked every two milliseconds would keep a core busy with looking.
+_POLL_S: Final = 0.005
+
+
+class _ThreadLock:
+    """A lock that can be referred to weakly."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+# One lock a path and process, gone when nobody uses it. Two orchestrators in one
+# process must share it, so it cannot hang on an instance.
+_thread_locks: weakref.WeakValueDictionary[str, _ThreadLock] = weakref.WeakValueDictionary()
+_registry = threading.Lock()
+
+
+def _forget_threads() -> None:
+    """Start afresh in a forked child: the threads that hold these locks are not there."""
+    global _registry, _thread_locks  # noqa: PLW0603 - a lock cannot be reset in place
+    _registry = threading.Lock()
+    _thread_locks = weakref.WeakValueDictionary()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 @contextmanager
 def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
     """Hold a kernel lock for the length of a ``with`` block.
-
-    Waiters of one process are served in their order, those of different processes in
-    the kernel's. A child that is forked inside the block does not hold the lock.
 
     Args:
         lock_path: Lock file; it and its directory are made when missing, and stay.
@@ -40,28 +69,39 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
         LaneBusyError: Somebody else held it all that time.
         RepositoryError: The lock file cannot be made.
     """
-    queue = queue_of(lock_path)
+    started = time.monotonic()
+    key = str(lock_path)
+    with _registry:
+        mine = _thread_locks.get(key)
+        if mine is None:
+            mine = _thread_locks[key] = _ThreadLock()
+    busy = LaneBusyError(
+        f"{what} is held by another thread or process (lock file '{lock_path}'); "
+        f"waited {timeout_s:g} s",
+        waited_s=timeout_s,
+        hint="Try again when the other operation is over; a dead holder blocks nobody.",
+    )
+    if not mine.lock.acquire(timeout=timeout_s):
+        raise busy
     try:
-        held = queue.enter(time.monotonic() + timeout_s)
-    except OSError as error:
-        message = f"cannot make the lock file '{lock_path}': {error.strerror or error}"
-        raise RepositoryError(
-            message, path=lock_path, hint="Is the repository writable, and the disk not full?"
-        ) from error
-    if held is None:
-        message = (
-            f"{what} is held by another thread or process (lock file '{lock_path}'); "
-            f"waited {timeout_s:g} s"
-        )
-        raise LaneBusyError(
-            message,
-            waited_s=timeout_s,
-            hint="Try again when the other operation is over; a dead holder blocks nobody.",
-        )
-    try:
-        yield
+        left_s = max(0.0, timeout_s - (time.monotonic() - started))
+        file_lock = FileLock(lock_path, thread_local=False)
+        try:
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+        except Timeout:
+            raise busy from None
+        except OSError as error:
+            message = f"cannot make the lock file '{lock_path}': {error.strerror or error}"
+            raise RepositoryError(
+                message, path=lock_path, hint="Is the repository writable, and the disk not full?"
+            ) from error
+        try:
+            yield
+        finally:
+            file_lock.release()
     finally:
-        queue.leave(held)
+        mine.lock.release()
 
 
 @dataclass(frozen=True)
@@ -77,6 +117,27 @@ class Backoff:
     deadline_s: float = 10.0
     first_s: float = 0.002
     longest_s: float = 0.1
+
+
+def reading(attempt: Callable[[], T], *, torn: Callable[[Exception], bool]) -> T:
+    """Do what reads a file that others replace, again if it was read torn.
+
+    Args:
+        attempt: Harmless to repeat.
+        torn: Tells whether a failure may mean that.
+
+    Returns:
+        What ``attempt`` returned.
+
+    Raises:
+        Exception: What ``attempt`` raised, if that does not change for half a second.
+    """
+    try:
+        return until_free(attempt, busy=torn, what="read", backoff=Backoff(deadline_s=0.5))
+    except LaneBusyError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 def until_free(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pygit2
 
@@ -21,12 +21,13 @@ from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
+    is_torn,
     is_transient,
     remote_failures,
     repository_failures,
     says_locked,
 )
-from agentrelay.workstream._git.locks import until_free
+from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.refs import set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
@@ -86,7 +87,7 @@ class RemoteEnd:
         specs = [f"refs/heads/{branch}" for branch in branches]
 
         def attempt() -> dict[str, str]:
-            remote, url = self._connect_to(pushing=False)
+            remote, url = self._connect_to("fetch")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
             with _translated(f"fetch {names}", url, callbacks):
                 remote.fetch(specs, callbacks=callbacks, proxy=self._proxy(url))
@@ -102,6 +103,38 @@ class RemoteEnd:
                 ref = self.tracking_ref(branch)
                 set_tracking_ref(self.repository, ref, tip, message="fetch")
         return tips
+
+    def list_branches(self, prefix: str) -> dict[str, str]:
+        """List the remote's branches below a prefix; nothing is fetched or written.
+
+        Args:
+            prefix: Beginning of the short names, such as ``"agentrelay/"``.
+
+        Returns:
+            The hex id of each branch, by its short name. The server sends all of its
+            refs; one exchange serves however many lanes.
+
+        Raises:
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+        """
+
+        def attempt() -> dict[str, str]:
+            remote, url = self._connect_to("list")
+            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            with _translated("list the branches", url, callbacks):
+                heads = remote.list_heads(callbacks=callbacks, proxy=self._proxy(url))
+                return {str(head.name): str(head.oid) for head in heads}
+
+        ends_at = time.monotonic() + self.access.deadline_s
+        libgit2.configure_network()
+        there = until_free(attempt, busy=is_transient, what="list the branches")
+        wanted = f"refs/heads/{prefix}"
+        return {
+            ref.removeprefix("refs/heads/"): tip
+            for ref, tip in there.items()
+            if ref.startswith(wanted)
+        }
 
     def push(
         self,
@@ -165,7 +198,7 @@ class RemoteEnd:
         """Push one refspec and check the server's word on it."""
 
         def attempt() -> Callbacks:
-            remote, url = self._connect_to(pushing=True)
+            remote, url = self._connect_to("push")
             lease = {} if expected == _ANYWHERE else {ref: expected}
             callbacks = Callbacks(
                 url, self.access, ends_at=ends_at, expected=lease, announce=announce
@@ -207,7 +240,7 @@ class RemoteEnd:
         Raises:
             LeaseLostError: The ref is not where it was seen any more.
         """
-        remote, url = self._connect_to(pushing=False)
+        remote, url = self._connect_to("list")
         ends_at = time.monotonic() + self.access.deadline_s
         callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
         try:
@@ -300,13 +333,18 @@ class RemoteEnd:
             git-config(1), ``remote.<name>.proxy`` and ``http.proxy``; an empty value means
             none. libgit2's own detection overlooks ``http_proxy``.
         """
-        config = self.repository.handle.config
-        for key in (f"remote.{self.access.remote}.proxy", "http.proxy"):
-            if key in config:
-                return config[key] or None
+
+        def configured() -> str | None:
+            config = self.repository.handle.config
+            keys = (f"remote.{self.access.remote}.proxy", "http.proxy")
+            return next((config[key] for key in keys if key in config), None)
+
+        found = reading(configured, torn=is_torn)
+        if found is not None:
+            return found or None
         return proxy_for(url) if url.startswith(("http://", "https://")) else None
 
-    def _connect_to(self, *, pushing: bool) -> tuple[pygit2.Remote, str]:
+    def _connect_to(self, purpose: Literal["fetch", "list", "push"]) -> tuple[pygit2.Remote, str]:
         """Return a fresh remote: one that has listed refs cannot push over HTTP.
 
         Never the named remote itself. Fetching from it also applies its configured
@@ -317,9 +355,9 @@ class RemoteEnd:
             The remote, and the address it leads to.
         """
         handle = self.repository.handle
-        name = self.access.remote
+        name, pushing = self.access.remote, purpose == "push"
         try:
-            remote = handle.remotes[name]
+            remote = reading(lambda: handle.remotes[name], torn=is_torn)
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise _no_remote(self.repository, name) from error
         url = (remote.push_url if pushing else None) or remote.url or ""
@@ -328,7 +366,7 @@ class RemoteEnd:
         keys.append(f"remote.{name}.url")
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
         with repository_failures("make a place for fetching", path=self.repository.path):
-            source = handle if pushing else self.repository.fetching_handle()
+            source = self.repository.fetching_handle() if purpose == "fetch" else handle
         made = source.remotes.create_anonymous(_absolute(raw, self.repository))
         return made, _absolute(url, self.repository)
 
@@ -340,7 +378,7 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         RepositoryError: No such remote is configured.
     """
     try:
-        remote = repository.handle.remotes[access.remote]
+        remote = reading(lambda: repository.handle.remotes[access.remote], torn=is_torn)
     except (KeyError, ValueError, pygit2.GitError) as error:
         raise _no_remote(repository, access.remote) from error
     url = _absolute(remote.url or "", repository)

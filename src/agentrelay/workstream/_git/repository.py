@@ -12,8 +12,8 @@ from typing import Final
 import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
-from agentrelay.workstream._git.failures import UNSUPPORTED, open_failure
-from agentrelay.workstream._git.locks import hold
+from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
+from agentrelay.workstream._git.locks import hold, reading
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = [
@@ -201,7 +201,7 @@ def open_repository(path: Path) -> OpenRepository:
         message = f"'{path}' is not a directory"
         raise RepositoryError(message, path=path, hint="Give the path of an existing repository.")
     try:
-        handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+        handle, promised = reading(lambda: _opened(path), torn=is_torn)
     except (pygit2.GitError, OSError, KeyError, ValueError) as error:
         raise open_failure(path, error) from error
     git_dir = Path(handle.path)
@@ -210,12 +210,18 @@ def open_repository(path: Path) -> OpenRepository:
         if not top.samefile(path):
             message = f"'{path}' is inside the repository '{top}', not its top"
             raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
-    config = handle.config
-    promised = any(entry.name.endswith(".promisor") for entry in config)
-    if promised or "extensions.partialclone" in config:
+    if promised:
         message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
     return OpenRepository(handle, path, common_dir_of(git_dir))
+
+
+def _opened(path: Path) -> tuple[pygit2.Repository, bool]:
+    """Return a handle, and whether it is of a partial clone."""
+    handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+    names = [entry.name for entry in handle.config]
+    promised = any(name.endswith(".promisor") for name in names)
+    return handle, promised or "extensions.partialclone" in names
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

@@ -24,9 +24,10 @@ from typing import Final
 import pygit2
 from pygit2.enums import CheckoutStrategy
 
-from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
+from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.locks import reading, until_free
+from agentrelay.workstream._git.reflog import logged_commits
+from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream._git.whole_files import write_whole
 from agentrelay.workstream.errors import LaneConflictError
@@ -38,8 +39,10 @@ __all__ = [
     "clear_operation",
     "entries",
     "entry_at",
+    "entry_logs",
     "entry_of_moved",
     "git_file_target",
+    "is_only_linked",
     "last_logged",
     "link_worktree",
     "read_entry",
@@ -166,21 +169,17 @@ def entry_at(repository: OpenRepository, worktree_path: Path) -> Entry | None:
     return entry if same else None
 
 
+def entry_logs(entry: Entry) -> tuple[Path, ...]:
+    """Return the files of a worktree's own that lead to commits it once stood on."""
+    return (entry.admin_dir / "logs" / "HEAD", entry.admin_dir / "ORIG_HEAD")
+
+
 def last_logged(repository: OpenRepository, entry: Entry) -> str | None:
     """Return the newest commit in a worktree's own reflog that still exists.
 
     Somebody may have deleted the branch under a live worktree; this is where it was.
-
-    Source:
-        gitrepository-layout(5), "logs": old id, new id, who and when, a tab, the message.
     """
-    with contextlib.suppress(OSError):
-        for line in reversed((entry.admin_dir / "logs" / "HEAD").read_bytes().splitlines()):
-            fields = line.split(b" ", 2)
-            commit_id = fields[1].decode("ascii", "replace") if len(fields) > 1 else ""
-            if len(commit_id) == HEX_LENGTH and commit_id in repository.handle:
-                return commit_id
-    return None
+    return next(logged_commits(repository, entry.admin_dir / "logs" / "HEAD"), None)
 
 
 def entries(repository: OpenRepository) -> Iterator[Entry]:
@@ -286,6 +285,19 @@ def entry_of_moved(
     return read_entry(repository.worktrees_admin_dir / admin_name)
 
 
+def is_only_linked(repository: OpenRepository, worktree_path: Path, *, admin_name: str) -> bool:
+    """Return whether a folder holds our ``.git`` file alone, and no entry was ever made.
+
+    That is what a maker leaves that was killed between the two.
+    """
+    try:
+        alone = os.listdir(worktree_path) == [".git"]
+    except OSError:
+        return False
+    target = git_file_target(worktree_path) if alone else None
+    return target == admin_dir_spelling(repository, admin_name) and not target.exists()
+
+
 def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entry) -> Entry:
     """Connect an entry with its worktree again; call it in a metadata section.
 
@@ -361,12 +373,16 @@ def check_out(worktree_path: Path) -> pygit2.Repository:
         "otherwise look at the disk. Nothing of the lane was handed out."
     )
     with repository_failures("check out the files", path=worktree_path, hint=hint):
-        # A killed checkout leaves its own index lock; nobody else works in here yet.
-        handle = pygit2.Repository(str(worktree_path))
-        Path(handle.path, "index.lock").unlink(missing_ok=True)
-        strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
-        handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
-        return handle
+        return reading(lambda: _written(worktree_path), torn=is_torn)
+
+
+def _written(worktree_path: Path) -> pygit2.Repository:
+    handle = pygit2.Repository(str(worktree_path))
+    # A killed checkout leaves its own index lock; nobody else works in here yet.
+    Path(handle.path, "index.lock").unlink(missing_ok=True)
+    strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
+    handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
+    return handle
 
 
 def unlock_entry(entry: Entry) -> None:

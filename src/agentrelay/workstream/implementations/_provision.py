@@ -8,6 +8,7 @@ whole again after a crash completes the lane.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from agentrelay.workstream._git.worktrees import (
     check_out,
     clear_operation,
     entry_at,
+    entry_logs,
     last_logged,
     link_worktree,
     read_entry,
@@ -44,7 +46,9 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
+    forget_place,
     lane_lock,
+    note_place,
     read_lane_record,
     retire_signals,
 )
@@ -89,9 +93,21 @@ class _Provision:
 
 
 def provision(
-    lane: Lane, runtime: WorkstreamRuntime, *, access: RemoteAccess, lane_timeout_s: float
+    lane: Lane,
+    runtime: WorkstreamRuntime,
+    *,
+    access: RemoteAccess,
+    lane_timeout_s: float,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Prepare one lane; see ``GitWorkstreamPreparer.prepare_workstream``.
+
+    Args:
+        lane: Names and paths.
+        runtime: The runtime to fill in.
+        access: How to reach the remote.
+        lane_timeout_s: Longest wait for another holder of the lane, in seconds.
+        confirm: Called once the lane is held; what it raises ends the matter.
 
     Raises:
         WorkstreamError: As documented there.
@@ -109,9 +125,16 @@ def provision(
     else:
         # A run directory elsewhere is the caller's choice; what is below it is not.
         refuse_links(lane.signal_dir, below=lane.signal_dir.parent.parent)
-    refuse_obstacles(repository, lane)
+    try:
+        refuse_obstacles(repository, lane)
+    except LaneConflictError:
+        # Or another process is just taking the lane down, and this was half of it.
+        with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+            refuse_obstacles(repository, lane)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        if confirm is not None:
+            confirm()
         sweep_own_dir(repository)
         record = read_lane_record(lane)
         run = _Provision(lane, runtime, repository, end, record, record.is_ours)
@@ -191,6 +214,7 @@ def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str, *, stands: b
 def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
     """Write down what the lane is before anything of it is made."""
     spec, lane, state = run.runtime.spec, run.lane, run.runtime.state
+    note_place(run.repository, lane)
     run.record = run.record.write(
         lane,
         graph=lane.graph,
@@ -204,6 +228,7 @@ def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
         remote=run.remote.access.remote,
         claim="pushed" if run.record.claim == "pushed" and remote_tip is not None else "wanted",
         attempt=run.record.attempt if run.is_known else None,
+        ending=None,
     )
     state.signal_dir = lane.signal_dir
     state.worktree_path = lane.worktree_path
@@ -270,6 +295,7 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         # Half made by a crash or by libgit2, or left on another commit with its folder gone.
         rescuer = _rescuer(run)
         rescuer.keep_entry(ours)
+        rescuer.keep_logged("reflog", entry_logs(ours), tips=_tips(run))
         _tell(run, rescuer)
         remove_entry(repository, ours)
     made = link_worktree(
@@ -307,6 +333,12 @@ def _rescuer(run: _Provision) -> Rescuer:
         stamp=new_stamp(),
         survives=lambda commit_id: is_contained(run.repository, commit_id, target_refs=()),
     )
+
+
+def _tips(run: _Provision) -> tuple[str, ...]:
+    """Return where the lane's branch is, which stays."""
+    tip = run.repository.resolve(run.lane.branch_ref)
+    return () if tip is None else (tip,)
 
 
 def _tell(run: _Provision, rescuer: Rescuer) -> None:
@@ -350,11 +382,17 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
     try:
         if lost:
             run.record = run.record.write(lane, claim="lost")
+            forget_place(repository, lane)
         aside = None
         with repository.metadata_section():
             if run.created_entry is not None:
                 aside = set_aside(lane.worktree_path, trash_dir=lane.trash_dir)
                 remove_entry(repository, run.created_entry)
+            # Taken for the lane's name, and empty again; under the lock, since another lane
+            # may be about to use the upper ones.
+            for directory in (lane.signal_dir, lane.worktrees_dir, lane.worktrees_dir.parent):
+                with suppress(OSError):
+                    directory.rmdir()
         if run.created_branch_at is not None:
             delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
         unlink_tree(aside)
