@@ -12,10 +12,15 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
+import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "HISTORY_NAME",
@@ -36,6 +41,7 @@ RECORD_NAME: Final = "lane.json"
 HISTORY_NAME: Final = "history.jsonl"
 # A signal holds nothing, a URL or an error text. Whatever is larger is not ours.
 _LIMIT_BYTES: Final = 1 << 20
+_TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def _sync_directory(directory: Path) -> None:
@@ -78,13 +84,10 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
     """
     _make_directory(signal_dir)
     target = signal_dir / name
-    # A name nobody can guess, and a file that cannot be there: nothing is written through.
-    temporary = signal_dir / f".{name}.{os.urandom(8).hex()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    # The umask says who may read; a status is for whoever it lets in.
-    descriptor = os.open(temporary, flags, 0o666)
+    _sweep_torn(signal_dir)
+    temporary, opened = _open_temporary(signal_dir, name)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with opened as stream:
             stream.write(content.encode("utf-8", "replace"))
             stream.flush()
             os.fsync(stream.fileno())
@@ -94,6 +97,47 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
             temporary.unlink()
         raise
     _sync_directory(signal_dir)
+
+
+def _open_temporary(signal_dir: Path, name: str) -> tuple[Path, BinaryIO]:
+    """Make the file a signal is written to first, locked in the kernel while it is written."""
+    # A name nobody can guess, and a file that cannot be there: nothing is written through.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+
+    def opener(path: str, _: int) -> int:
+        # The umask says who may read; a status is for whoever it lets in.
+        return os.open(path, flags, 0o666)
+
+    while True:
+        temporary = signal_dir / f".{name}.{os.urandom(8).hex()}.tmp"
+        # An object and not a number: whatever interrupts us, its end closes the file.
+        stream = open(temporary, "wb", opener=opener)  # noqa: SIM115 - Path has no opener
+        if sys.platform == "win32":
+            return temporary, stream
+        # Without such locks nothing is ever swept.
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return temporary, stream
+        # Swept before it was locked.
+        stream.close()
+
+
+def _sweep_torn(signal_dir: Path) -> None:
+    """Remove what writers left that were killed; one that lives holds its file locked."""
+    if sys.platform == "win32":
+        return
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    for name in os.listdir(signal_dir):
+        if not _TEMPORARY.fullmatch(name):
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(signal_dir / name, flags)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (signal_dir / name).unlink()
+            finally:
+                os.close(descriptor)
 
 
 def read_signal(signal_dir: Path, name: str) -> str | None:
