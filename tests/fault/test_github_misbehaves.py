@@ -29,7 +29,7 @@ _PAGE: Final = Path(__file__).parents[2] / "docs" / "github-faults.md"
 _TOKEN: Final = "made-up-token-0123456789"
 
 # What a client waits for that is to run into a time-out, and one that is not, in seconds.
-_SOON_S: Final = 0.25
+_SOON_S: Final = 0.4
 _NEVER_S: Final = 20.0
 
 _ALWAYS: Final = 1000

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +19,11 @@ from agentrelay.workstream import (
     GitWorkstreamTeardown,
     LaneConflictError,
     LaneNameError,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
 )
+from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import (
     clone_repository,
@@ -159,6 +164,18 @@ def test_a_lock_whose_reason_merely_begins_like_gits_is_respected(place: Place) 
     assert (place.worktree / "draft.txt").read_text() == "draft"
 
 
+@pytest.mark.parametrize("text", ["", "\0\1", "nowhere"])
+def test_a_damaged_entry_leads_no_look_for_changes_astray(
+    place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libgit2 takes the current directory for the working tree of such a worktree."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (place.admin_dir / "gitdir").write_text(text)
+    with pytest.raises(RepositoryError, match="not that of the worktree"):
+        has_unsaved(place.worktree)
+
+
 def test_a_checked_out_submodule_keeps_the_worktree(place: Place) -> None:
     """Its commits live below the entry and would go with it."""
     modules = place.admin_dir / "modules" / "library"
@@ -199,6 +216,53 @@ def test_a_name_git_refuses_is_kept_under_another(place: Place) -> None:
     place.tear_down()
     assert not place.worktree.exists()
     assert place.kept()["untracked"]["%/git%7E1"] == b"odd"
+
+
+@pytest.mark.parametrize("name", [".GIT", ".Git/notes.txt", "src/.giT"])
+def test_a_name_that_is_gits_but_for_its_case_is_kept(place: Place, name: str) -> None:
+    """libgit2 never lists such a file, as changed or as new, wherever it lies."""
+    (place.worktree / name).parent.mkdir(exist_ok=True)
+    (place.worktree / name).write_text("not git's")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert b"not git's" in place.kept()["untracked"].values()
+
+
+@pytest.mark.parametrize("target", ["src/add.py", "."])
+def test_a_folder_that_became_a_link_does_not_stop_the_clean_up(
+    place: Place, target: str, tmp_path: Path
+) -> None:
+    """The link is kept; what it leads to, round in circles or outside, is not the lane's."""
+    (tmp_path / "outside" / "calculator").mkdir(parents=True)
+    (tmp_path / "outside" / "calculator" / "add.py").write_text("not the lane's")
+    shutil.rmtree(place.worktree / "src")
+    goal = tmp_path / "outside" if target == "." else Path(target)
+    (place.worktree / "src").symlink_to(goal)
+    place.tear_down()
+    assert not place.worktree.exists()
+    kept = [content for tree in place.kept().values() for content in tree.values()]
+    assert os.fsencode(goal) in kept
+    assert b"not the lane's" not in kept
+
+
+def test_a_file_called_git_below_the_top_keeps_the_worktree(place: Place) -> None:
+    """It may be what leads to a repository, so it is no file like others."""
+    (place.worktree / "src" / ".git").write_text("gitdir: elsewhere")
+    place.tear_down()
+    assert (place.worktree / "src" / ".git").read_text() == "gitdir: elsewhere"
+    assert any("repository of its own" in text for text in place.runtime.artifacts.concerns)
+
+
+def test_a_staged_file_that_has_the_name_of_a_staged_folder_is_kept(place: Place) -> None:
+    """libgit2 writes an index with both, and a tree without the file."""
+    shutil.rmtree(place.worktree / "src")
+    (place.worktree / "src").write_text("a file now")
+    place.handle.index.add("src")
+    place.handle.index.write()
+    (place.worktree / "src").write_text("edited since")
+    place.tear_down()
+    assert b"a file now" in place.kept()["staged"].values()
+    assert b"edited since" in place.kept()["unstaged"].values()
 
 
 def test_commits_the_remote_branch_had_before_are_kept(place: Place) -> None:
@@ -389,3 +453,36 @@ def test_a_teardown_in_a_damaged_history_keeps_the_branches_and_says_so(place: P
     (place.repo / ".git/objects" / older[:2] / older[2:]).unlink()
     place.tear_down()
     assert work in refs(place.repo).values()
+
+
+@pytest.mark.child
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts are Linux's")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_disk_mounted_in_the_worktree_is_not_emptied(place: Place) -> None:
+    """A cache mounted into an agent's worktree belongs to everybody."""
+    cache = place.worktree / "shared cache"
+    cache.mkdir()
+    said = place.repo / "said"
+    child = os.fork()
+    if child == 0:  # pragma: no cover - measured in the parent only
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            # CLONE_NEWNS: what is mounted from here on, only this child sees; then the
+            # same for what "shared" mounts would pass on (MS_REC | MS_PRIVATE).
+            if libc.unshare(0x20000) or libc.mount(b"none", b"/", None, 0x44000, None):
+                os._exit(77)
+            if libc.mount(b"none", os.fsencode(cache), b"tmpfs", 0, b"size=64k"):
+                os._exit(77)
+            (cache / "everybodys").write_text("everybody's")
+            place.tear_down()
+            said.write_text("\n".join(place.runtime.artifacts.concerns))
+            os._exit(0 if (cache / "everybodys").exists() else 1)
+        except BaseException:  # noqa: BLE001 - a child must not go on as a second pytest
+            traceback.print_exc()
+            os._exit(2)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == 77:
+        pytest.skip("mounting needs more rights")
+    assert status == 0
+    assert "shared cache" in said.read_text()
+    assert "unmount it" in said.read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,20 @@ def test_a_teardown_that_knows_only_the_name_leaves_anothers_branch(
     assert BRANCH in said
     assert "is ours" in said
     b.integrate()
+    assert_whole(b)
+
+
+def test_a_teardown_that_is_repeated_leaves_the_branch_another_clone_made_since(
+    world: World, a: Place, b: Place
+) -> None:
+    """Its own went in the first try, whose other steps failed; the next one is not its own."""
+    a.prepare()
+    (entry,) = (a.repo / ".git" / "worktrees").iterdir()
+    shutil.rmtree(entry)
+    assert "is not this lane's worktree" in a.tear_down()
+    assert at_remote(world) is None
+    b.prepare()
+    assert "is ours" in a.tear_down()
     assert_whole(b)
 
 
@@ -411,7 +426,7 @@ def test_a_pull_request_nobody_wrote_down_keeps_both_branches(world: World, a: P
 
 @pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
 def test_the_branches_of_a_merged_pull_request_go(world: World, a: Place, method: Any) -> None:
-    """Nothing is left, nothing is kept, nothing is said; GitHub is not even asked."""
+    """Nothing is left, kept or said; GitHub is asked only where the commits are others now."""
     a.prepare()
     a.work("one.py")
     a.work("two.py")
@@ -419,9 +434,22 @@ def test_the_branches_of_a_merged_pull_request_go(world: World, a: Place, method
     world.github.merge_pull(1, method=method)
     world.github.clear()
     assert a.tear_down() == ""
-    assert world.github.requests == ()
+    assert [request.method for request in world.github.requests] == ["GET"] * (method != "merge")
     assert at_remote(world) is None
     assert [ref for ref in refs(a.repo) if "agentrelay" in ref] == []
+
+
+def test_an_open_pull_request_keeps_its_branches_though_the_target_has_its_content(
+    world: World, a: Place
+) -> None:
+    """Somebody committed the same change to the target: the pull request is open all the same."""
+    a.prepare()
+    tip = a.work()
+    a.integrate()
+    commit_files(world.remote_path, {"work.py": "work.py\n"}, message="Same", branch="main")
+    assert "is open" in a.tear_down()
+    assert refs(a.repo)[REF] == at_remote(world) == tip
+    assert [pull.state for pull in world.github.pulls()] == ["open"]
 
 
 def test_the_branches_of_a_closed_pull_request_go_and_the_work_is_kept(

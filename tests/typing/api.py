@@ -8,23 +8,31 @@ once it is refused no longer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Optional, assert_type
 
 from agentrelay.workstream import (
     CredentialsRejectedError,
+    FoundLane,
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     LaneBusyError,
     LaneConflictError,
+    LaneKind,
     LaneNameError,
+    LaneOutcome,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
+    Reconciliation,
     RemoteError,
     RemoteUnavailableError,
     RepositoryError,
+    RescuedWork,
+    RestoredWork,
     RetryPolicy,
     StandardWorkstreamRunner,
     TaskSummary,
@@ -39,12 +47,17 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    forget,
+    reconcile,
+    rescued,
+    restore,
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
-from agentrelay.workstream.credentials import Secret
+from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenProvider
 from agentrelay.workstream.implementations import (
     workstream_integrator,
     workstream_preparer,
+    workstream_reconciler,
     workstream_teardown,
 )
 
@@ -55,6 +68,7 @@ runtime_class: type[WorkstreamRuntime] = runtime.WorkstreamRuntime
 preparer_class: type[GitWorkstreamPreparer] = workstream_preparer.GitWorkstreamPreparer
 integrator_class: type[GhWorkstreamIntegrator] = workstream_integrator.GhWorkstreamIntegrator
 teardown_class: type[GitWorkstreamTeardown] = workstream_teardown.GitWorkstreamTeardown
+found_class: type[FoundLane] = workstream_reconciler.FoundLane
 runner_class: type[StandardWorkstreamRunner] = runner.StandardWorkstreamRunner
 
 
@@ -259,6 +273,91 @@ def ask_at_run_time(part: object) -> str:
     return "neither"
 
 
+# --- leftovers --------------------------------------------------------------------------
+
+
+def keep_house(repo: Path, run_dir: Path) -> list[str]:
+    """Look first, then act, and read every field of what was found."""
+    planned = reconcile(repo, dry_run=True)
+    assert_type(planned, Reconciliation)
+    found = reconcile(
+        repo,
+        graph="nightly",
+        remote="upstream",
+        run_dir=run_dir,
+        token=lambda: "t",
+        ssh_key=Path("key"),
+        api_url="https://ghe.example/api/v3",
+        full_name="o/n",
+        api_timeout_s=5,
+        lane_timeout_s=1.5,
+        network_timeout_s=30,
+    )
+    reconcile(repo, "nightly")  # type: ignore[call-arg]  # settings have names
+    assert_type(found.leftovers, tuple[Path, ...])
+    assert_type(found.stuck, tuple[Path, ...])
+    assert_type(found.concerns, tuple[str, ...])
+    assert_type(found.failed, tuple[FoundLane, ...])
+    said: list[str] = []
+    for lane in found.lanes:
+        assert_type(lane.kind, LaneKind)
+        assert_type(lane.outcome, LaneOutcome)
+        assert_type(lane.worktree, Optional[Path])
+        assert_type(lane.entry, Optional[Path])
+        assert_type(lane.branch, Optional[str])
+        assert_type(lane.remote_branch, Optional[str])
+        assert_type(lane.signal_dir, Optional[Path])
+        assert_type(lane.rescue_refs, tuple[str, ...])
+        if lane.kind is LaneKind.FOREIGN or lane.outcome is LaneOutcome.FAILED:
+            said += [f"{lane.graph}/{lane.workstream_id}: {lane.why}", *lane.concerns]
+    return said
+
+
+# --- sources of tokens ------------------------------------------------------------------
+
+
+class Vault:
+    """A provider of one's own."""
+
+    source = "the vault"
+
+    def serves(self, host: str) -> bool:
+        """Serve everybody."""
+        return bool(host)
+
+    def token_for(self, host: str, path: str) -> str:
+        """Name a token."""
+        return f"token-for-{host}-{path}"
+
+    def was_refused(self, token: Secret) -> bool:
+        """Have no other."""
+        return not token
+
+
+def sources(repo: Path) -> None:
+    """Pass an app, or something like it, wherever a token is taken."""
+    app = GitHubApp(
+        12345,
+        private_key_path=Path("app.pem"),
+        installation_id=1,
+        extra_permissions={"workflows": "write"},
+        api_url="https://ghe.example/api/v3",
+        full_name="octo/widgets",
+        timeout_s=5,
+    )
+    GitHubApp("Iv23li", private_key=Secret("pem"))
+    GitHubApp("Iv23li", private_key_variable="APP_KEY")
+    GitHubApp("Iv23li", "pem")  # type: ignore[call-arg]  # settings are passed by name
+    assert_type(GitHubApp.from_environment(), GitHubApp | None)
+    assert_type(app.token_for("ghe.example", "octo/widgets"), Secret)
+    provider: TokenProvider = app
+    provider = Vault()
+    for token in (app, provider, AfterEnvironment(app)):
+        GitWorkstreamPreparer(repo, "g", token=token)
+        GhWorkstreamIntegrator(repo, token=token)
+        GitWorkstreamTeardown(repo, token=token)
+
+
 # --- errors -----------------------------------------------------------------------------
 
 
@@ -292,3 +391,23 @@ def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for
 def builtin_parents(busy: LaneBusyError, name: LaneNameError) -> tuple[TimeoutError, ValueError]:
     """Two of them are also what the standard library calls them."""
     return busy, name
+
+
+# --- what clean-ups kept ----------------------------------------------------------------
+
+
+def find_lost_work(repo: Path) -> None:
+    """List, restore and forget; each takes what the other returned."""
+    found = assert_type(rescued(repo), list[RescuedWork])
+    assert_type(rescued(repo, graph="nightly", workstream_id="parser"), list[RescuedWork])
+    work = found[0]
+    assert_type(work.kept_at, Optional[datetime])
+    assert_type(work.files, tuple[str, ...])
+    assert_type(work.is_older_than(60.0), bool)
+    done = assert_type(restore(repo, work), RestoredWork)
+    assert_type(done.branch, Optional[str])
+    restore(repo, work.ref, branch="back")
+    restore(repo, work, directory=repo / "back")
+    assert_type(forget(repo, [work, "nightly/parser/x/y"]), list[RescuedWork])
+    forget(repo, older_than_s=86_400.0, graph="nightly")
+    forget(repo, graph="nightly", lane_timeout_s="1")  # type: ignore[arg-type]

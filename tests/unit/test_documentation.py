@@ -44,6 +44,8 @@ _PAGES: Final = (
     "docs/cli.md",
     "docs/credentials.md",
     "docs/github-faults.md",
+    "docs/pull-requests.md",
+    "docs/reliability.md",
     "docs/testing.md",
 )
 # Where a reader may look for a name that starts with a capital letter.

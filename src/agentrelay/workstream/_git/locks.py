@@ -22,13 +22,14 @@ from filelock import FileLock, Timeout
 
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
 
-__all__ = ["Backoff", "hold", "until_free"]
+__all__ = ["Backoff", "hold", "reading", "until_free"]
 
 T = TypeVar("T")
 
 # How often a waiter in another process looks again. A metadata section takes a few
-# milliseconds; threads of one process queue on a lock of their own and never poll.
-_POLL_S: Final = 0.002
+# milliseconds; threads of one process queue on a lock of their own and never poll. Thirty
+# processes that looked every two milliseconds would keep a core busy with looking.
+_POLL_S: Final = 0.005
 
 
 class _ThreadLock:
@@ -116,6 +117,27 @@ class Backoff:
     deadline_s: float = 10.0
     first_s: float = 0.002
     longest_s: float = 0.1
+
+
+def reading(attempt: Callable[[], T], *, torn: Callable[[Exception], bool]) -> T:
+    """Do what reads a file that others replace, again if it was read torn.
+
+    Args:
+        attempt: Harmless to repeat.
+        torn: Tells whether a failure may mean that.
+
+    Returns:
+        What ``attempt`` returned.
+
+    Raises:
+        Exception: What ``attempt`` raised, if that does not change for half a second.
+    """
+    try:
+        return until_free(attempt, busy=torn, what="read", backoff=Backoff(deadline_s=0.5))
+    except LaneBusyError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 def until_free(

@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from agentrelay.workstream._github.address import GitHubAddress
 from agentrelay.workstream._github.failures import (
@@ -25,7 +25,7 @@ from agentrelay.workstream._github.failures import (
 )
 from agentrelay.workstream._github.limits import pause_of
 from agentrelay.workstream._github.moves import new_address, path_to_ask
-from agentrelay.workstream._github.transport import Answer, Line, open_line, send
+from agentrelay.workstream._github.transport import SHORTEST_SECRET, Answer, Line, open_line, send
 from agentrelay.workstream._policy import Deadline, RetryPolicy
 from agentrelay.workstream.credentials import (
     Credential,
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Answer", "Fields", "GitHubClient"]
+
+_UNAUTHORIZED: Final = 401
 
 # Names and values, or how they follow from the repository's address: that changes when
 # the repository turns out to have been renamed.
@@ -133,6 +135,15 @@ class GitHubClient:
             del self._local.line
             line.connection.close()
 
+    def secrets_in_use(self) -> tuple[str, ...]:
+        """Return what the calling thread's last request proved itself with, to be masked.
+
+        A token too short to be a real one is left out: masking it would garble words.
+        """
+        line: Line | None = getattr(self._local, "line", None)
+        secret = "" if line is None or line.credential is None else line.credential.secret.reveal()
+        return (secret,) if len(secret) >= SHORTEST_SECRET else ()
+
     def request(
         self,
         method: str,
@@ -150,6 +161,9 @@ class GitHubClient:
         A renamed or moved repository is followed once: its new name is asked for at the
         same host, kept, and the request is made again under it. Nothing was done under
         the old name.
+
+        A token that was minted for us and is refused is renewed, and the request is sent
+        again: a request without a valid token does nothing.
 
         Args:
             method: ``"GET"``, ``"POST"``, ``"PATCH"``, ``"PUT"`` or ``"DELETE"``.
@@ -248,11 +262,9 @@ class GitHubClient:
                 url=address.api_url,
                 hint="try again later, or allow more time: RetryPolicy(deadline_s=...)",
             )
-        credential = find_credential(
-            address.host, token=self._token, environ=self._environ, home=self._home
-        )
         base = f"/repos/{address.full_name}" if at == "repository" else ""
-        try:
+
+        def attempt(credential: Credential | None) -> Answer:
             line = self._line(credential)
             line.connection.left_s = deadline.left_s
             return send(
@@ -263,8 +275,19 @@ class GitHubClient:
                 body=_filled(body, address),
                 etag=etag,
             )
+
+        credential = self._credential(address)
+        try:
+            return attempt(credential)
         except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
             failure = error
+        if _is_refused(failure) and credential is not None and credential.was_refused():
+            # Once: what a new token is refused for is not its age.
+            credential = self._credential(address)
+            try:
+                return attempt(credential)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = error
         ours = self._translated(failure, operation, address, credential)
         location = location_of(failure)
         if location is not None:
@@ -285,12 +308,24 @@ class GitHubClient:
             address=address,
             credential_source=None if credential is None else credential.source,
             now_s=self.policy.wall_clock(),
-            search=describe_search(address.host, environ=self._environ, home=self._home),
+            search=describe_search(
+                address.host, token=self._token, environ=self._environ, home=self._home
+            ),
         )
         if ours is not failure:
             scrub(failure)
             ours.__cause__ = failure
         return ours
+
+    def _credential(self, address: GitHubAddress) -> Credential | None:
+        """Look for the credential as it is now."""
+        return find_credential(
+            address.host,
+            path=address.full_name,
+            token=self._token,
+            environ=self._environ,
+            home=self._home,
+        )
 
     def _follow(self, moved: _MovedError) -> bool:
         """Learn the repository's new name from a redirect, once in a client's life.
@@ -366,6 +401,11 @@ class _MovedError(Exception):
 def _filled(fields: Fields | None, address: GitHubAddress) -> Mapping[str, Any] | None:
     """Return the fields for a repository's address."""
     return fields(address) if callable(fields) else fields
+
+
+def _is_refused(failure: Exception) -> bool:
+    """Tell whether the answer was that the token is not valid."""
+    return getattr(failure, "status", None) == _UNAUTHORIZED
 
 
 def _restore(

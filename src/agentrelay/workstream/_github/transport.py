@@ -10,26 +10,27 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from agentrelay.workstream._github.connection import Connection, DivertedError, import_github
+from agentrelay.workstream._github.connection import (
+    API_VERSION,
+    Connection,
+    DivertedError,
+    import_github,
+    user_agent,
+)
 from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.credentials import Credential
 
 if TYPE_CHECKING:
     from github.Requester import Requester
 
-__all__ = ["Answer", "Line", "open_line", "send"]
-
-# The version whose answers this package reads. Newer ones drop fields from pull
-# requests; without a pin GitHub chooses for us.
-_API_VERSION: Final = "2022-11-28"
+__all__ = ["SHORTEST_SECRET", "Answer", "Line", "open_line", "send"]
 
 _PER_PAGE: Final = 100
 
 # Shorter tokens are those of emulators ("test"); masking them would garble words.
-_SHORTEST_SECRET: Final = 8
+SHORTEST_SECRET: Final = 8
 
 _OK: Final = range(200, 300)
 # "Ask again later": no call made here has a use for that.
@@ -92,8 +93,8 @@ def open_line(
         per_page=_PER_PAGE,
         seconds_between_requests=None,
         seconds_between_writes=None,
-        user_agent=f"agentrelay-workstream/{version('agentrelay-workstream')}",
-        api_version=_API_VERSION,
+        user_agent=user_agent(),
+        api_version=API_VERSION,
         verify=verify,
     )
     return Line(pid, credential, client.requester, connection)
@@ -130,7 +131,7 @@ def send(
     if status not in _OK or status == _ACCEPTED:
         # A server may say in its refusal what it was sent.
         secret = "" if line.credential is None else line.credential.secret.reveal()
-        if len(secret) >= _SHORTEST_SECRET:
+        if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret, MASK)
         raise import_github().GithubException(status, _json_or_text(text), headers)
     return Answer(status=status, headers=headers, data=json.loads(text) if text.strip() else None)
