@@ -13,6 +13,13 @@ from typing import Any, Final
 
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.extras import Extras, add_extras
+from agentrelay.workstream._github.listing import (
+    commits_of_pull,
+    latest_commits,
+    latest_pulls,
+    pulls_of,
+)
+from agentrelay.workstream._github.memory import Memory
 from agentrelay.workstream._github.opening import open_pull
 from agentrelay.workstream._github.pulls import find_pulls, get_pull, update_pull_body
 from agentrelay.workstream.testing.faults import Fault
@@ -102,6 +109,28 @@ def _read(client: GitHubClient) -> str:
     return _OK
 
 
+def _check_one(client: GitHubClient) -> str:
+    pulls = pulls_of(client, Memory(), head_branch=HEAD, head_full_name=None)
+    assert [pull.number for pull in pulls] == [1]
+    return _OK
+
+
+def _check_many(client: GitHubClient) -> str:
+    page = latest_pulls(client, Memory(), prefix=HEAD, head_full_name=None, page=1)
+    assert [pull.number for pull in page.items] == [1]
+    return _OK
+
+
+def _commits(client: GitHubClient) -> str:
+    assert latest_commits(client, Memory(), start="main").items
+    return _OK
+
+
+def _commits_of_pull(client: GitHubClient) -> str:
+    assert commits_of_pull(client, Memory(), 1)
+    return _OK
+
+
 def _extras(extras: Extras, *, is_new: bool = True) -> Callable[[GitHubClient], str]:
     def run(client: GitHubClient) -> str:
         # A connection of its own: this is not the call the fault is meant for.
@@ -184,6 +213,17 @@ CALLS: Final = (
         "/issues/1$",
         _extras(Extras(milestone=1)),
         _with_milestone,
+        pulls=1,
+    ),
+    Call("Check: one lane's pull requests", "GET", r"/pulls\?", _check_one, _opened, pulls=1),
+    Call("Check: many lanes' pull requests", "GET", r"/pulls\?", _check_many, _opened, pulls=1),
+    Call("Check: the target's commits", "GET", r"/commits\?", _commits, _opened, pulls=1),
+    Call(
+        "Check: a pull request's commits",
+        "GET",
+        r"/pulls/1/commits\?",
+        _commits_of_pull,
+        _opened,
         pulls=1,
     ),
     Call(

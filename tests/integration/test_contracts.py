@@ -12,11 +12,13 @@ from agentrelay.workstream.testing.contracts import (
     RunnerContract,
     TeardownContract,
 )
+from agentrelay.workstream.testing.merge_contracts import MergeCheckerContract
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agentrelay.workstream import (
+        GhIntegrationMergeChecker,
         GhWorkstreamIntegrator,
         GitWorkstreamPreparer,
         GitWorkstreamTeardown,
@@ -49,18 +51,25 @@ class TestStandardWorkstreamRunner(RunnerContract):
         return world.runner(repo)
 
 
+class TestGhIntegrationMergeChecker(MergeCheckerContract):
+    def make_merge_checker(self, world: World, repo: Path) -> GhIntegrationMergeChecker:
+        """Return ours."""
+        return world.merge_checker(repo)
+
+
 _IDLE: Final = """
 import shutil
 
 import pygit2
-from agentrelay.workstream import WorkstreamRunResult
-from agentrelay.workstream.testing import contracts
+from agentrelay.workstream import MergeCheck, MergeVerdict, WorkstreamRunResult
+from agentrelay.workstream.testing import contracts, merge_contracts
 
 
 class Idle:
     def prepare_workstream(self, workstream_runtime): pass
     def create_integration_pr(self, workstream_runtime): pass
     def teardown_workstream(self, workstream_runtime): pass
+    def check_merged(self, workstream_runtime): return MergeCheck(MergeVerdict.OPEN)
     def prepare(self, workstream_runtime): pass
     def integrate(self, workstream_runtime):
         return WorkstreamRunResult.from_runtime(workstream_runtime)
@@ -98,6 +107,10 @@ class TestRecklessTeardown(contracts.TeardownContract):
 
 class TestIdleRunner(contracts.RunnerContract):
     def make_runner(self, world, repo): return Idle()
+
+
+class TestIdleMergeChecker(merge_contracts.MergeCheckerContract):
+    def make_merge_checker(self, world, repo): return Idle()
 """
 
 
@@ -109,6 +122,8 @@ def test_the_contracts_can_be_broken(pytester: pytest.Pytester) -> None:
     assert kept == [
         "TestIdleIntegrator::test_it_satisfies_the_protocol",
         "TestIdleIntegrator::test_nothing_is_merged",
+        "TestIdleMergeChecker::test_it_satisfies_the_protocol",
+        "TestIdleMergeChecker::test_looking_changes_nothing",
         "TestIdlePreparer::test_it_satisfies_the_protocol",
         "TestIdleRunner::test_it_satisfies_the_protocol",
         "TestIdleTeardown::test_again_is_harmless",
@@ -128,6 +143,7 @@ def test_the_contracts_can_be_broken(pytester: pytest.Pytester) -> None:
         (IntegratorContract, "make_integrator"),
         (TeardownContract, "make_teardown"),
         (RunnerContract, "make_runner"),
+        (MergeCheckerContract, "make_merge_checker"),
     ],
 )
 def test_a_contract_without_an_implementation_says_what_is_missing(

@@ -336,6 +336,7 @@ def test_every_answer_fits_githubs_own_schema(server: GitHubServer, models: Modu
             call(server, "POST", "/pulls/1/requested_reviewers", reviewers).json(),
         ),
         (models.PullRequest, call(server, "GET", "/pulls/1").json()),
+        (models.Commit, call(server, "GET", "/commits?sha=lane&per_page=1").json()[0]),
         (models.PullRequestMergeResult, call(server, "PUT", "/pulls/1/merge", {}).json()),
         (models.PullRequest, call(server, "GET", "/pulls/1").json()),
     ]

@@ -10,20 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Optional, assert_type
+from typing import Literal, Optional, assert_type
 
 from agentrelay.workstream import (
     CredentialsRejectedError,
     FoundLane,
+    GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    IntegrationMergeChecker,
     LaneBusyError,
     LaneConflictError,
     LaneKind,
     LaneNameError,
     LaneOutcome,
+    MergeCheck,
+    MergeEvent,
+    MergeVerdict,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -49,6 +54,7 @@ from agentrelay.workstream import (
     WorkstreamTeardown,
     forget,
     reconcile,
+    record_merge,
     rescued,
     restore,
 )
@@ -271,6 +277,57 @@ def ask_at_run_time(part: object) -> str:
     if isinstance(part, WorkstreamRunner):
         return part.integrate(WorkstreamRuntime(WorkstreamSpec("a"))).workstream_id
     return "neither"
+
+
+# --- was it merged? ---------------------------------------------------------------------
+
+
+def follow(repo: Path, lanes: list[WorkstreamRuntime]) -> list[str]:
+    """Ask once, ask for many, and watch, and read every field of the answers."""
+    checker = GhIntegrationMergeChecker(
+        repo,
+        remote="upstream",
+        token=lambda: "t",
+        ssh_key=Path("key"),
+        api_url="https://ghe.example/api/v3",
+        full_name="o/n",
+        head_full_name="fork/n",
+        api_timeout_s=5,
+        policy=RetryPolicy(attempts=2),
+    )
+    GhIntegrationMergeChecker(repo, "upstream")  # type: ignore[call-arg]  # settings have names
+    asking: IntegrationMergeChecker = checker
+    check = asking.check_merged(lanes[0])
+    assert_type(check, MergeCheck)
+    assert_type(check.verdict, MergeVerdict)
+    assert_type(check.url, Optional[str])
+    assert_type(check.method, Optional[Literal["merge", "squash", "rebase"]])
+    assert_type(check.head, Optional[str])
+    assert_type(check.target_before, Optional[str])
+    assert_type(check.merge_commit, Optional[str])
+    assert_type(check.reason, Optional[str])
+    check.reason = "no"  # type: ignore[misc]  # an answer is immutable
+    assert_type(record_merge(lanes[0], check), bool)
+    assert_type(checker.check_all(lanes), list[MergeCheck])
+    seen = []
+    for event in checker.watch(lanes, until_s=60, every_s=5):
+        assert_type(event, MergeEvent)
+        assert_type(event.is_last, bool)
+        seen.append(f"{event.runtime.spec.id} {event.check.verdict.value}")
+    standard = StandardWorkstreamRunner(
+        GitWorkstreamPreparer(repo, "g"),
+        GhWorkstreamIntegrator(repo),
+        GitWorkstreamTeardown(repo),
+        _merge_checker=checker,
+    )
+    assert_type(standard.check(lanes[0]), MergeCheck)
+    return seen
+
+
+async def follow_in_a_loop(repo: Path, lanes: list[WorkstreamRuntime]) -> None:
+    """Watch without holding up an event loop."""
+    async for event in GhIntegrationMergeChecker(repo).awatch(lanes, until_s=60):
+        assert_type(event, MergeEvent)
 
 
 # --- leftovers --------------------------------------------------------------------------

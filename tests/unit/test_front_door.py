@@ -32,10 +32,17 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "WorkstreamState",
         "WorkstreamStatus",
     ),
-    "core.io": ("WorkstreamIntegrator", "WorkstreamPreparer", "WorkstreamTeardown"),
+    "core.io": (
+        "IntegrationMergeChecker",
+        "WorkstreamIntegrator",
+        "WorkstreamPreparer",
+        "WorkstreamTeardown",
+    ),
+    "core.merge": ("MergeCheck", "MergeEvent", "MergeVerdict", "record_merge"),
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
         "FoundLane",
+        "GhIntegrationMergeChecker",
         "GhWorkstreamIntegrator",
         "GitHubApp",
         "GitWorkstreamPreparer",
@@ -52,6 +59,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
+    "implementations.workstream_merge_checker": ("GhIntegrationMergeChecker",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
     "implementations.workstream_reconciler": (
         "FoundLane",
@@ -103,6 +111,17 @@ _FIELDS: dict[str, dict[str, object]] = {
     "GitWorkstreamPreparer": {"repo_path": _REQUIRED, "graph_name": _REQUIRED},
     "GhWorkstreamIntegrator": {"repo_path": _REQUIRED},
     "GitWorkstreamTeardown": {"repo_path": _REQUIRED},
+    "GhIntegrationMergeChecker": {"repo_path": _REQUIRED},
+    "MergeCheck": {
+        "verdict": _REQUIRED,
+        "url": None,
+        "method": None,
+        "head": None,
+        "target_before": None,
+        "merge_commit": None,
+        "reason": None,
+    },
+    "MergeEvent": {"runtime": _REQUIRED, "check": _REQUIRED, "is_last": _REQUIRED},
 }
 
 _LANE = ("self", "workstream_runtime")
@@ -112,6 +131,8 @@ _METHODS: dict[tuple[str, str], tuple[str, ...]] = {
     ("WorkstreamPreparer", "prepare_workstream"): _LANE,
     ("WorkstreamIntegrator", "create_integration_pr"): _LANE,
     ("WorkstreamTeardown", "teardown_workstream"): _LANE,
+    ("IntegrationMergeChecker", "check_merged"): _LANE,
+    ("GhIntegrationMergeChecker", "check_merged"): _LANE,
     ("GitWorkstreamPreparer", "prepare_workstream"): _LANE,
     ("GhWorkstreamIntegrator", "create_integration_pr"): _LANE,
     ("GitWorkstreamTeardown", "teardown_workstream"): _LANE,
@@ -135,6 +156,7 @@ _PROTOCOLS = (
     "WorkstreamIntegrator",
     "WorkstreamTeardown",
     "WorkstreamRunner",
+    "IntegrationMergeChecker",
 )
 _BACKENDS = (
     "pygit2",

@@ -12,9 +12,16 @@ from typing import Any
 
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
+    IntegrationMergeChecker,
     WorkstreamIntegrator,
     WorkstreamPreparer,
     WorkstreamTeardown,
+)
+from agentrelay.workstream.core.merge import (
+    MergeCheck,
+    MergeEvent,
+    MergeVerdict,
+    record_merge,
 )
 from agentrelay.workstream.core.runner import (
     StandardWorkstreamRunner,
@@ -45,6 +52,7 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations import (
     FoundLane,
+    GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
@@ -63,16 +71,21 @@ from agentrelay.workstream.implementations import (
 __all__ = [
     "CredentialsRejectedError",
     "FoundLane",
+    "GhIntegrationMergeChecker",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
+    "IntegrationMergeChecker",
     "LaneBusyError",
     "LaneConflictError",
     "LaneKind",
     "LaneNameError",
     "LaneOutcome",
     "LeaseLostError",
+    "MergeCheck",
+    "MergeEvent",
+    "MergeVerdict",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
@@ -98,6 +111,7 @@ __all__ = [
     "WorkstreamTeardown",
     "forget",
     "reconcile",
+    "record_merge",
     "rescued",
     "restore",
 ]

@@ -12,6 +12,7 @@ import click
 
 from agentrelay.workstream.cli.demo import demo
 from agentrelay.workstream.cli.lanes import integrate, prepare, teardown
+from agentrelay.workstream.cli.merges import check, watch
 from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
 from agentrelay.workstream.cli.reconcile import reconcile
 from agentrelay.workstream.cli.rescue import forget, rescued, restore
@@ -38,6 +39,7 @@ On a repository of yours:
   ... commit in .worktrees/nightly/parser ...
   agentrelay-workstream integrate --graph nightly parser
   ... review and merge the pull request ...
+  agentrelay-workstream check --graph nightly parser
   agentrelay-workstream teardown --graph nightly parser
 """
 
@@ -90,5 +92,17 @@ def program() -> None:
     """Hold the commands; each is a command of its own."""
 
 
-for _command in (demo, prepare, integrate, teardown, status, rescued, restore, forget, reconcile):
+for _command in (
+    demo,
+    prepare,
+    integrate,
+    check,
+    watch,
+    teardown,
+    status,
+    rescued,
+    restore,
+    forget,
+    reconcile,
+):
     program.add_command(_command)

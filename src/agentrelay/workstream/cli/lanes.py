@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
     from agentrelay.workstream.cli.report import LaneReport
 
-__all__ = ["integrate", "prepare", "teardown"]
+__all__ = ["Place", "integrate", "prepare", "split_options", "teardown"]
 
 # How _clean_up words a step that failed while the others went on.
 _STEP_FAILED = "teardown could not "
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where the lanes of one command are."""
 
     repo: Path
@@ -145,7 +145,7 @@ def prepare(
     Repeating the command completes what an earlier one left unfinished. Whatever is in
     the way and is not this lane's is left alone, and the lane fails.
     """
-    place, settings = _split(given)
+    place, settings = split_options(given)
 
     def step(workstream_id: str) -> LaneReport:
         from agentrelay.workstream.cli.report import LaneReport
@@ -185,7 +185,7 @@ def integrate(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> 
     Repeating the command finds the open pull request again. A lane without commits of
     its own opens none and is merged already.
     """
-    place, settings = _split(given)
+    place, settings = split_options(given)
 
     def step(workstream_id: str) -> LaneReport:
         from agentrelay.workstream.cli.report import LaneReport
@@ -218,7 +218,7 @@ def teardown(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> N
 
     Repeating the command removes what is left.
     """
-    place, settings = _split(given)
+    place, settings = split_options(given)
 
     def step(workstream_id: str) -> LaneReport:
         from agentrelay.workstream.cli.report import LaneReport
@@ -246,9 +246,9 @@ def teardown(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> N
     )
 
 
-def _split(given: dict[str, Any]) -> tuple[_Place, dict[str, Any]]:
+def split_options(given: dict[str, Any]) -> tuple[Place, dict[str, Any]]:
     """Part what says where the lanes are from what the steps are set to."""
-    place = _Place(given.pop("repo").absolute(), given.pop("graph"), given.pop("run_dir"))
+    place = Place(given.pop("repo").absolute(), given.pop("graph"), given.pop("run_dir"))
     for shown in ("as_json", "debug"):
         del given[shown]
     # One for the whole command: its lanes share a token.
@@ -258,7 +258,7 @@ def _split(given: dict[str, Any]) -> tuple[_Place, dict[str, Any]]:
 
 
 def _fresh(
-    place: _Place, workstream_id: str, *, base: str | None, target: str | None
+    place: Place, workstream_id: str, *, base: str | None, target: str | None
 ) -> WorkstreamRuntime:
     """Return a runtime to prepare, with what an earlier prepare was told.
 
@@ -283,7 +283,7 @@ def _fresh(
 
 
 def _runner(
-    place: _Place,
+    place: Place,
     *,
     remote: str,
     ssh_key: Path | None,

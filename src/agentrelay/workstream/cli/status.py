@@ -44,7 +44,7 @@ def status(
     With IDs, only those. Shows each lane's status, its branch, whether its worktree is
     there, its pull request, and the first line of the error that failed it. Nothing is
     changed, and no network is used: a pull request that was merged meanwhile is not
-    noticed.
+    noticed; 'check' asks GitHub.
 
     The exit status is 1 when a lane that is shown has failed.
     """

@@ -1,4 +1,4 @@
-"""The protocols behind the runner: prepare, integrate, tear down.
+"""The protocols behind the runner: prepare, integrate, look, merge, tear down.
 
 These docstrings are the contract. Implementations document only what they add.
 """
@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from agentrelay.workstream.core.merge import MergeCheck
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 
-__all__ = ["WorkstreamIntegrator", "WorkstreamPreparer", "WorkstreamTeardown"]
+__all__ = [
+    "IntegrationMergeChecker",
+    "WorkstreamIntegrator",
+    "WorkstreamPreparer",
+    "WorkstreamTeardown",
+]
 
 
 @runtime_checkable
@@ -71,5 +77,26 @@ class WorkstreamTeardown(Protocol):
         Args:
             workstream_runtime: Workstream runtime whose resources should be
                 cleaned up.
+        """
+        ...
+
+
+@runtime_checkable
+class IntegrationMergeChecker(Protocol):
+    """Tell whether the integration pull request of a workstream lane was merged."""
+
+    def check_merged(self, workstream_runtime: WorkstreamRuntime) -> MergeCheck:
+        """Look whether the lane's work is in its merge target.
+
+        Nothing is changed, neither the lane nor the pull request. What keeps the answer
+        from coming is an answer too: ``CANNOT_TELL``, with the reason, and never "not
+        merged". A pull request that was merged before the lane's last commit is not the
+        lane's merge.
+
+        Args:
+            workstream_runtime: Workstream runtime whose pull request is looked at.
+
+        Returns:
+            The answer.
         """
         ...

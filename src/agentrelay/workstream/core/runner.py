@@ -1,20 +1,23 @@
-"""The standard order of things: prepare, integrate, tear down."""
+"""The standard order of things: prepare, integrate, look whether it was merged, tear down."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional, Protocol, runtime_checkable
 
 from agentrelay.workstream.core.io import (
+    IntegrationMergeChecker,
     WorkstreamIntegrator,
     WorkstreamPreparer,
     WorkstreamTeardown,
 )
+from agentrelay.workstream.core.merge import MergeCheck, record_merge
 from agentrelay.workstream.core.runtime import (
     WorkstreamRuntime,
     WorkstreamStatus,
     record_concern,
 )
+from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = ["StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"]
 
@@ -71,11 +74,13 @@ class StandardWorkstreamRunner:
         _preparer: Provisions worktree and integration branch.
         _integrator: Creates the integration pull request.
         _teardown: Cleans up worktree and integration branch.
+        _merge_checker: Tells whether the pull request was merged; optional.
     """
 
     _preparer: WorkstreamPreparer
     _integrator: WorkstreamIntegrator
     _teardown: WorkstreamTeardown
+    _merge_checker: Optional[IntegrationMergeChecker] = field(default=None, kw_only=True)
 
     def prepare(self, workstream_runtime: WorkstreamRuntime) -> None:
         """Provision the lane; ACTIVE on success, FAILED on error.
@@ -112,6 +117,31 @@ class StandardWorkstreamRunner:
         except Exception as error:  # noqa: BLE001 - the result carries every failure
             _record_failure(workstream_runtime, error)
         return WorkstreamRunResult.from_runtime(workstream_runtime)
+
+    def check(self, workstream_runtime: WorkstreamRuntime) -> MergeCheck:
+        """Look whether the lane's pull request was merged; MERGED if it was.
+
+        Any other answer leaves the lane as it is. A teardown afterwards removes the
+        branches of a lane that was merged.
+
+        Args:
+            workstream_runtime: Workstream runtime to look at.
+
+        Returns:
+            The answer.
+
+        Raises:
+            WorkstreamError: The runner was made without a merge checker.
+            OSError: The ``merged`` signal cannot be written.
+        """
+        if self._merge_checker is None:
+            raise WorkstreamError(
+                "this runner cannot tell whether a pull request was merged",
+                hint="Pass _merge_checker= when making it.",
+            )
+        check = self._merge_checker.check_merged(workstream_runtime)
+        record_merge(workstream_runtime, check)
+        return check
 
     def teardown(self, workstream_runtime: WorkstreamRuntime) -> None:
         """Clean up the lane; failures become concerns and never change its status.

@@ -2,6 +2,9 @@
 
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
+from agentrelay.workstream.implementations.workstream_merge_checker import (
+    GhIntegrationMergeChecker,
+)
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
 from agentrelay.workstream.implementations.workstream_reconciler import (
     FoundLane,
@@ -21,6 +24,7 @@ from agentrelay.workstream.implementations.workstream_teardown import GitWorkstr
 
 __all__ = [
     "FoundLane",
+    "GhIntegrationMergeChecker",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agentrelay.workstream.testing.faults import Fault, FaultPlan
     from agentrelay.workstream.testing.git_server import GitServer, RefUpdate
     from agentrelay.workstream.testing.github_server import GitHubServer, PullView
+    from agentrelay.workstream.testing.merge_contracts import MergeCheckerContract
     from agentrelay.workstream.testing.repositories import (
         AUTHOR,
         SMALL,
@@ -51,6 +52,7 @@ __all__ = [
     "InstalledApp",
     "IntegratorContract",
     "LoggedRequest",
+    "MergeCheckerContract",
     "PreparerContract",
     "PullView",
     "RefUpdate",
@@ -75,6 +77,7 @@ _ELSEWHERE: Final = {
     "InstalledApp": "_github_apps",
     "IntegratorContract": "contracts",
     "LoggedRequest": "_loopback",
+    "MergeCheckerContract": "merge_contracts",
     "PreparerContract": "contracts",
     "PullView": "github_server",
     "RefUpdate": "git_server",

@@ -58,7 +58,7 @@ _PERMISSIONS: Final = (
     (r"/(labels|milestones|assignees)(/.*)?", ("issues", "pull_requests")),
     (r"/commits/[^/]+/check-(runs|suites)", ("checks",)),
     (r"/commits/[^/]+/status(es)?", ("statuses",)),
-    (r"/(git|branches|commits|compare)/.*", ("contents",)),
+    (r"/commits|/(git|branches|commits|compare)/.*", ("contents",)),
     (r"/(collaborators|forks)(/.*)?", ("metadata",)),
 )
 

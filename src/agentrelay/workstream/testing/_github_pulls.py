@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
+from pygit2.enums import SortMode
+
 from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing import _github_lifecycle as lifecycle
 from agentrelay.workstream.testing._github_merge import METHODS, commits_between
@@ -14,7 +16,7 @@ from agentrelay.workstream.testing._github_refusals import (
     NotImplementedRouteError,
     RefusedError,
 )
-from agentrelay.workstream.testing._github_routes import Call, Route, answer
+from agentrelay.workstream.testing._github_routes import Call, Route, answer, find_commit
 from agentrelay.workstream.testing._loopback_wire import Response
 
 if TYPE_CHECKING:
@@ -200,6 +202,15 @@ def _files(call: Call) -> Response:
     return paginate(call, entries, lambda entry: entry)
 
 
+def _list_commits(call: Call) -> Response:
+    """List the commits of a branch, or before a commit, newest first."""
+    start = find_commit(call.git, call.query.get("sha", call.hosted.default_branch))
+    if start is None:
+        raise RefusedError.not_found()
+    found = list(call.git.walk(start.id, SortMode.TOPOLOGICAL | SortMode.TIME))
+    return paginate(call, found, lambda one: bodies.commit(call.urls, call.hosted, one))
+
+
 def pull_of(call: Call) -> Pull:
     return call.hosted.pull(int(call.args[0]))
 
@@ -245,4 +256,5 @@ PULL_ROUTES = (
     ),
     Route("GET", f"{_NUMBER}/commits", _commits, query=PAGED),
     Route("GET", f"{_NUMBER}/files", _files, query=PAGED),
+    Route("GET", "/commits", _list_commits, query=PAGED | {"sha"}),
 )

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from agentrelay.workstream.testing._github_json import Json, Urls
     from agentrelay.workstream.testing._github_store import HostedRepository, Store
 
-__all__ = ["REPOSITORY_ROUTES", "Call", "Route", "answer", "find_route", "read_fields"]
+__all__ = [
+    "REPOSITORY_ROUTES",
+    "Call",
+    "Route",
+    "answer",
+    "find_commit",
+    "find_route",
+    "read_fields",
+]
 
 # Commits on one page of a comparison ("Compare two commits").
 _COMPARED: Final = 250
@@ -187,7 +195,7 @@ def _get_branch(call: Call) -> Response:
 
 
 def _get_commit(call: Call) -> Response:
-    found = _find_commit(call.git, call.args[0])
+    found = find_commit(call.git, call.args[0])
     if found is None:
         raise RefusedError.no_commit(call.args[0])
     return answer(200, bodies.commit(call.urls, call.hosted, found))
@@ -195,14 +203,15 @@ def _get_commit(call: Call) -> Response:
 
 def _compare(call: Call) -> Response:
     """Compare two commits or branches, the way three dots do."""
-    base, head = (_find_commit(call.git, name) for name in call.args)
+    base, head = (find_commit(call.git, name) for name in call.args)
     fork_id = None if base is None or head is None else call.git.merge_base(base.id, head.id)
     if base is None or head is None or fork_id is None:
         raise RefusedError.not_found()
     fork = call.git[fork_id].peel(pygit2.Commit)
     ahead = commits_between(call.git, str(base.id), str(head.id))
     behind = commits_between(call.git, str(head.id), str(base.id))
-    if call.query.get("page", "1") != "1" or len(ahead) > _COMPARED:
+    shown = ahead[: min(int(call.query.get("per_page", _COMPARED)), _COMPARED)]
+    if call.query.get("page", "1") != "1" or ("per_page" not in call.query and shown != ahead):
         raise NotImplementedRouteError("the double compares on one page only")
     status = _RELATIONS[bool(ahead), bool(behind)]
     spread, page = "...".join(call.args), call.urls.page(call.hosted)
@@ -221,13 +230,13 @@ def _compare(call: Call) -> Response:
             "ahead_by": len(ahead),
             "behind_by": len(behind),
             "total_commits": len(ahead),
-            "commits": [bodies.commit(call.urls, call.hosted, found) for found in ahead],
+            "commits": [bodies.commit(call.urls, call.hosted, found) for found in shown],
             "files": bodies.diff_entries(call.urls, call.hosted, diff, str(head.id)),
         },
     )
 
 
-def _find_commit(git: pygit2.Repository, name: str) -> pygit2.Commit | None:
+def find_commit(git: pygit2.Repository, name: str) -> pygit2.Commit | None:
     """Resolve a branch, a full ref below ``refs/`` or a whole commit id."""
     sha = branch_tip(git, name.removeprefix("heads/"))
     if sha is None and re.fullmatch(r"[0-9a-f]{40}", name):
@@ -243,7 +252,7 @@ REPOSITORY_ROUTES = (
     Route("GET", "/git/ref/heads/(.+)", _get_ref),
     Route("DELETE", "/git/refs/heads/(.+)", _delete_ref),
     Route("GET", "/branches/(.+)", _get_branch),
-    Route("GET", r"/compare/(.+?)\.\.\.(.+)", _compare, query=frozenset({"page"})),
+    Route("GET", r"/compare/(.+?)\.\.\.(.+)", _compare, query=frozenset({"page", "per_page"})),
     # The pages of a commit are pages of its files, which the answer leaves out.
     Route("GET", "/commits/(.+)", _get_commit, query=frozenset({"page", "per_page"})),
 )

@@ -42,7 +42,9 @@ __all__ = [
 
 # pytest explains failing assertions in test files and in plugins that are packages at
 # the top; ours lies in a namespace, so the contracts have to be named.
-pytest.register_assert_rewrite("agentrelay.workstream.testing.contracts")
+pytest.register_assert_rewrite(
+    "agentrelay.workstream.testing.contracts", "agentrelay.workstream.testing.merge_contracts"
+)
 
 # What a machine can say to git, libgit2, GitHub's clients or an HTTP library.
 _PREFIXES: Final = ("GIT_", "GH_", "GITHUB_", "SSH_", "SSL_CERT_")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runner import StandardWorkstreamRunner
 from agentrelay.workstream.implementations import (
+    GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
@@ -245,20 +246,30 @@ class World:
         """
         return GitWorkstreamTeardown(repo, **{**self._github_settings, **settings})
 
+    def merge_checker(self, repo: Path, **settings: Any) -> GhIntegrationMergeChecker:
+        """Return a merge checker that asks this world's GitHub, and waits for nothing.
+
+        Args:
+            repo: Repository the lanes were prepared in.
+            **settings: As for :class:`GhIntegrationMergeChecker`; they win.
+        """
+        return GhIntegrationMergeChecker(repo, **{**self._github_settings, **settings})
+
     def runner(
         self, repo: Path, graph: str = "nightly", **settings: Any
     ) -> StandardWorkstreamRunner:
-        """Return the standard runner on all three.
+        """Return the standard runner on all of them.
 
         Args:
             repo: Repository to work in.
             graph: Name of the task graph.
-            **settings: What all three take, such as ``remote`` and ``ssh_key``; they win.
+            **settings: What all of them take, such as ``remote`` and ``ssh_key``; they win.
         """
         return StandardWorkstreamRunner(
             self.preparer(repo, graph, **settings),
             self.integrator(repo, **settings),
             self.teardown(repo, **settings),
+            _merge_checker=self.merge_checker(repo, **settings),
         )
 
     def check(self) -> None:
