@@ -20,6 +20,7 @@ from agentrelay.workstream._github.listing import (
     pulls_of,
 )
 from agentrelay.workstream._github.memory import Memory
+from agentrelay.workstream._github.merging import enable_auto_merge, enqueue, merge
 from agentrelay.workstream._github.opening import open_pull
 from agentrelay.workstream._github.pulls import find_pulls, get_pull, update_pull_body
 from agentrelay.workstream.testing.faults import Fault
@@ -47,6 +48,7 @@ class Call:
         prepare: Brings the double into the state the call is made in; may plan faults
             that lead up to it.
         pulls: How many pull requests there must be after a success.
+        moves_refs: Whether it needs a repository that nobody else uses.
     """
 
     title: str
@@ -55,6 +57,7 @@ class Call:
     run: Callable[[GitHubClient], str]
     prepare: Callable[[GitHubServer], None] = lambda _: None
     pulls: int = 0
+    moves_refs: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,36 @@ def _commits(client: GitHubClient) -> str:
 def _commits_of_pull(client: GitHubClient) -> str:
     assert commits_of_pull(client, Memory(), 1)
     return _OK
+
+
+def _merge(client: GitHubClient) -> str:
+    # Looking first is what a lane's merge does as well.
+    (pull,) = find_pulls(client, head_branch=HEAD, base_branch="main")
+    if pull.state != "merged":
+        assert merge(client, pull, method="squash", title="Title", message="Message")
+    return _OK
+
+
+def _enable(client: GitHubClient) -> str:
+    (pull,) = find_pulls(client, head_branch=HEAD, base_branch="main")
+    enable_auto_merge(client, pull, method="squash", title="Title", message="Message")
+    return _OK
+
+
+def _enqueue(client: GitHubClient) -> str:
+    (pull,) = find_pulls(client, head_branch=HEAD, base_branch="main")
+    enqueue(client, pull)
+    return _OK
+
+
+def _checked(server: GitHubServer) -> None:
+    _opened(server)
+    server.protect(checks=["ci"], has_auto_merge=True)
+
+
+def _queued(server: GitHubServer) -> None:
+    _opened(server)
+    server.protect(has_queue=True)
 
 
 def _extras(extras: Extras, *, is_new: bool = True) -> Callable[[GitHubClient], str]:
@@ -226,6 +259,18 @@ CALLS: Final = (
         _opened,
         pulls=1,
     ),
+    Call("Merge: merge it", "PUT", "/pulls/1/merge$", _merge, _opened, pulls=1, moves_refs=True),
+    Call(
+        "Merge: look whether it was merged, its answer being lost",
+        "GET",
+        "/pulls/1$",
+        _merge,
+        _lose(Fault.drop_answer(method="PUT"), _opened),
+        pulls=1,
+        moves_refs=True,
+    ),
+    Call("Merge: enable auto-merge", "POST", "/graphql$", _enable, _checked, pulls=1),
+    Call("Merge: stand in the merge queue", "POST", "/graphql$", _enqueue, _queued, pulls=1),
     Call(
         "Teardown: is a pull request open",
         "GET",

@@ -8,6 +8,8 @@ The results are the page ``docs/github-faults.md``. After a change on purpose::
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -79,6 +81,8 @@ def _measure(bare: Path, home: Path, call: Call, fault: Misbehaviour, times: int
     """Make one call against a double of its own that misbehaves."""
     clock = StillClock()
     timeout_s = _SOON_S if fault.takes_time else _NEVER_S
+    if call.moves_refs:
+        bare = Path(shutil.copytree(bare, Path(tempfile.mkdtemp(dir=home)) / "widgets.git"))
     with GitHubServer(bare, token=_TOKEN) as server:
         address = parse_address(f"{server.url}/{NAME}.git", environ={})
         call.prepare(server)

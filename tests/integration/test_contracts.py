@@ -12,12 +12,13 @@ from agentrelay.workstream.testing.contracts import (
     RunnerContract,
     TeardownContract,
 )
-from agentrelay.workstream.testing.merge_contracts import MergeCheckerContract
+from agentrelay.workstream.testing.merge_contracts import AutoMergerContract, MergeCheckerContract
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agentrelay.workstream import (
+        GhIntegrationAutoMerger,
         GhIntegrationMergeChecker,
         GhWorkstreamIntegrator,
         GitWorkstreamPreparer,
@@ -57,6 +58,12 @@ class TestGhIntegrationMergeChecker(MergeCheckerContract):
         return world.merge_checker(repo)
 
 
+class TestGhIntegrationAutoMerger(AutoMergerContract):
+    def make_auto_merger(self, world: World, repo: Path) -> GhIntegrationAutoMerger:
+        """Return ours."""
+        return world.auto_merger(repo)
+
+
 _IDLE: Final = """
 import shutil
 
@@ -70,6 +77,7 @@ class Idle:
     def create_integration_pr(self, workstream_runtime): pass
     def teardown_workstream(self, workstream_runtime): pass
     def check_merged(self, workstream_runtime): return MergeCheck(MergeVerdict.OPEN)
+    def merge_integration_pr(self, workstream_runtime): return MergeCheck(MergeVerdict.MERGED)
     def prepare(self, workstream_runtime): pass
     def integrate(self, workstream_runtime):
         return WorkstreamRunResult.from_runtime(workstream_runtime)
@@ -111,6 +119,10 @@ class TestIdleRunner(contracts.RunnerContract):
 
 class TestIdleMergeChecker(merge_contracts.MergeCheckerContract):
     def make_merge_checker(self, world, repo): return Idle()
+
+
+class TestIdleAutoMerger(merge_contracts.AutoMergerContract):
+    def make_auto_merger(self, world, repo): return Idle()
 """
 
 
@@ -120,6 +132,7 @@ def test_the_contracts_can_be_broken(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("-q", "-rA")
     kept = sorted(line.partition("::")[2] for line in result.outlines if line.startswith("PASSED"))
     assert kept == [
+        "TestIdleAutoMerger::test_it_satisfies_the_protocol",
         "TestIdleIntegrator::test_it_satisfies_the_protocol",
         "TestIdleIntegrator::test_nothing_is_merged",
         "TestIdleMergeChecker::test_it_satisfies_the_protocol",
@@ -144,6 +157,7 @@ def test_the_contracts_can_be_broken(pytester: pytest.Pytester) -> None:
         (TeardownContract, "make_teardown"),
         (RunnerContract, "make_runner"),
         (MergeCheckerContract, "make_merge_checker"),
+        (AutoMergerContract, "make_auto_merger"),
     ],
 )
 def test_a_contract_without_an_implementation_says_what_is_missing(

@@ -15,11 +15,13 @@ from typing import Literal, Optional, assert_type
 from agentrelay.workstream import (
     CredentialsRejectedError,
     FoundLane,
+    GhIntegrationAutoMerger,
     GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    IntegrationAutoMerger,
     IntegrationMergeChecker,
     LaneBusyError,
     LaneConflictError,
@@ -27,7 +29,10 @@ from agentrelay.workstream import (
     LaneNameError,
     LaneOutcome,
     MergeCheck,
+    MergeConflictError,
     MergeEvent,
+    MergeNotReadyError,
+    MergeRefusedError,
     MergeVerdict,
     PullRequestError,
     PushRejectedError,
@@ -322,6 +327,29 @@ def follow(repo: Path, lanes: list[WorkstreamRuntime]) -> list[str]:
     )
     assert_type(standard.check(lanes[0]), MergeCheck)
     return seen
+
+
+def merge_by_program(repo: Path, lane: WorkstreamRuntime) -> str:
+    """Merge a lane, and tell apart what there is to do where that is refused."""
+    merger = GhIntegrationAutoMerger(
+        repo,
+        token=lambda: "t",
+        policy=RetryPolicy(deadline_s=900),
+        method="squash",
+        pending_checks="caller",
+        accepted_concerns=["slow"],
+    )
+    GhIntegrationAutoMerger(repo, method="octopus")  # type: ignore[arg-type]  # one of three
+    merging: IntegrationAutoMerger = merger
+    try:
+        assert_type(merging.merge_integration_pr(lane), MergeCheck)
+    except MergeNotReadyError:
+        return "wait"
+    except MergeConflictError:
+        return "rebase"
+    except MergeRefusedError as error:
+        return f"ask: {error.hint}"
+    return "merged"
 
 
 async def follow_in_a_loop(repo: Path, lanes: list[WorkstreamRuntime]) -> None:

@@ -18,6 +18,9 @@ from agentrelay.workstream.errors import (
     LaneConflictError,
     LaneNameError,
     LeaseLostError,
+    MergeConflictError,
+    MergeNotReadyError,
+    MergeRefusedError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -46,6 +49,9 @@ _MAKERS: dict[type[WorkstreamError], tuple[Callable[..., WorkstreamError], tuple
         lambda message, **more: PullRequestError(message, status=422, **more),
         ("repository",),
     ),
+    MergeNotReadyError: (MergeNotReadyError, ("repository",)),
+    MergeConflictError: (MergeConflictError, ("repository",)),
+    MergeRefusedError: (MergeRefusedError, ("repository",)),
     RateLimitedError: (
         lambda message, **more: RateLimitedError(message, status=429, retry_after_s=30.0, **more),
         ("repository",),
@@ -87,6 +93,9 @@ def test_the_table_above_names_every_error_there_is() -> None:
         (LeaseLostError, (PushRejectedError,)),
         (PullRequestError, (WorkstreamError,)),
         (RateLimitedError, (PullRequestError,)),
+        (MergeNotReadyError, (PullRequestError,)),
+        (MergeConflictError, (PullRequestError,)),
+        (MergeRefusedError, (PullRequestError,)),
     ],
 )
 def test_each_error_can_be_caught_by_what_to_do_next(

@@ -33,6 +33,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "WorkstreamStatus",
     ),
     "core.io": (
+        "IntegrationAutoMerger",
         "IntegrationMergeChecker",
         "WorkstreamIntegrator",
         "WorkstreamPreparer",
@@ -42,6 +43,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
         "FoundLane",
+        "GhIntegrationAutoMerger",
         "GhIntegrationMergeChecker",
         "GhWorkstreamIntegrator",
         "GitHubApp",
@@ -58,6 +60,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "restore",
     ),
     "implementations.github_app": ("GitHubApp",),
+    "implementations.workstream_auto_merger": ("GhIntegrationAutoMerger",),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_merge_checker": ("GhIntegrationMergeChecker",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
@@ -111,6 +114,7 @@ _FIELDS: dict[str, dict[str, object]] = {
     "GitWorkstreamPreparer": {"repo_path": _REQUIRED, "graph_name": _REQUIRED},
     "GhWorkstreamIntegrator": {"repo_path": _REQUIRED},
     "GitWorkstreamTeardown": {"repo_path": _REQUIRED},
+    "GhIntegrationAutoMerger": {"repo_path": _REQUIRED},
     "GhIntegrationMergeChecker": {"repo_path": _REQUIRED},
     "MergeCheck": {
         "verdict": _REQUIRED,
@@ -131,6 +135,8 @@ _METHODS: dict[tuple[str, str], tuple[str, ...]] = {
     ("WorkstreamPreparer", "prepare_workstream"): _LANE,
     ("WorkstreamIntegrator", "create_integration_pr"): _LANE,
     ("WorkstreamTeardown", "teardown_workstream"): _LANE,
+    ("IntegrationAutoMerger", "merge_integration_pr"): _LANE,
+    ("GhIntegrationAutoMerger", "merge_integration_pr"): _LANE,
     ("IntegrationMergeChecker", "check_merged"): _LANE,
     ("GhIntegrationMergeChecker", "check_merged"): _LANE,
     ("GitWorkstreamPreparer", "prepare_workstream"): _LANE,
@@ -157,6 +163,7 @@ _PROTOCOLS = (
     "WorkstreamTeardown",
     "WorkstreamRunner",
     "IntegrationMergeChecker",
+    "IntegrationAutoMerger",
 )
 _BACKENDS = (
     "pygit2",

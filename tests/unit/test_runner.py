@@ -74,11 +74,13 @@ def lane() -> WorkstreamRuntime:
 
 
 def test_the_runner_takes_its_parts_by_the_documented_names(parts: _Parts) -> None:
-    """Positions and names of the three parts are fixed; nothing has a default."""
+    """Positions and names of the three parts are fixed; only what is new has a default."""
     runner = StandardWorkstreamRunner(_preparer=parts, _integrator=parts, _teardown=parts)
     assert runner == StandardWorkstreamRunner(parts, parts, parts)
     fields = dataclasses.fields(StandardWorkstreamRunner)
-    assert [entry.name for entry in fields] == ["_preparer", "_integrator", "_teardown"]
+    needed = [entry.name for entry in fields if not entry.kw_only]
+    assert needed == ["_preparer", "_integrator", "_teardown"]
+    assert [entry.default for entry in fields if entry.kw_only] == [None, None]
     with pytest.raises(TypeError):
         cast("Any", StandardWorkstreamRunner)(parts, parts)
 

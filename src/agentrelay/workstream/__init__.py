@@ -12,6 +12,7 @@ from typing import Any
 
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
+    IntegrationAutoMerger,
     IntegrationMergeChecker,
     WorkstreamIntegrator,
     WorkstreamPreparer,
@@ -42,6 +43,9 @@ from agentrelay.workstream.errors import (
     LaneConflictError,
     LaneNameError,
     LeaseLostError,
+    MergeConflictError,
+    MergeNotReadyError,
+    MergeRefusedError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -52,6 +56,7 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations import (
     FoundLane,
+    GhIntegrationAutoMerger,
     GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitHubApp,
@@ -71,11 +76,13 @@ from agentrelay.workstream.implementations import (
 __all__ = [
     "CredentialsRejectedError",
     "FoundLane",
+    "GhIntegrationAutoMerger",
     "GhIntegrationMergeChecker",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
+    "IntegrationAutoMerger",
     "IntegrationMergeChecker",
     "LaneBusyError",
     "LaneConflictError",
@@ -84,7 +91,10 @@ __all__ = [
     "LaneOutcome",
     "LeaseLostError",
     "MergeCheck",
+    "MergeConflictError",
     "MergeEvent",
+    "MergeNotReadyError",
+    "MergeRefusedError",
     "MergeVerdict",
     "PullRequestError",
     "PushRejectedError",

@@ -20,6 +20,9 @@ __all__ = [
     "LaneConflictError",
     "LaneNameError",
     "LeaseLostError",
+    "MergeConflictError",
+    "MergeNotReadyError",
+    "MergeRefusedError",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
@@ -236,3 +239,15 @@ class RateLimitedError(PullRequestError):
         """Make the error; ``retry_after_s`` is in seconds."""
         super().__init__(message, repository=repository, status=status, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class MergeNotReadyError(PullRequestError):
+    """What the merge waits for may come by itself: try again later."""
+
+
+class MergeConflictError(PullRequestError):
+    """The pull request conflicts with its target, or is behind it: rebase the lane."""
+
+
+class MergeRefusedError(PullRequestError):
+    """A rule, a person or an open concern stands against the merge: ask a human."""

@@ -84,6 +84,11 @@ class GitHubAddress:
         return is_hosted(self.host)
 
     @property
+    def graphql_url(self) -> str:
+        """Address of the GraphQL API: beside the REST API's version, where that is in a path."""
+        return f"{self.api_url.removesuffix('/v3')}/graphql"
+
+    @property
     def full_name(self) -> str:
         """``"owner/name"``."""
         return f"{self.owner}/{self.name}"

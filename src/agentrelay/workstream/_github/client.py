@@ -13,18 +13,19 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from agentrelay.workstream._github.address import GitHubAddress
 from agentrelay.workstream._github.failures import (
     is_passing,
+    is_unauthorized,
     location_of,
     scrub,
     translate,
     unusable,
 )
 from agentrelay.workstream._github.limits import pause_of
-from agentrelay.workstream._github.moves import new_address, path_to_ask
+from agentrelay.workstream._github.moves import MovedError, new_address, path_to_ask
 from agentrelay.workstream._github.transport import SHORTEST_SECRET, Answer, Line, open_line, send
 from agentrelay.workstream._policy import Deadline, RetryPolicy
 from agentrelay.workstream.credentials import (
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["Answer", "Fields", "GitHubClient"]
-
-_UNAUTHORIZED: Final = 401
 
 # Names and values, or how they follow from the repository's address: that changes when
 # the repository turns out to have been renamed.
@@ -153,7 +152,7 @@ class GitHubClient:
         parameters: Fields | None = None,
         body: Fields | None = None,
         etag: str | None = None,
-        at: Literal["repository", "api"] = "repository",
+        at: Literal["repository", "api", "graphql"] = "repository",
         check: Callable[[Answer], object] | None = None,
     ) -> Answer:
         """Make one request; a GET is repeated as the policy allows, anything else is not.
@@ -174,7 +173,8 @@ class GitHubClient:
             body: JSON object to send.
             etag: The ``etag`` header of an earlier answer: where nothing has changed
                 since, the answer is 304 without data, and free of the hourly quota.
-            at: ``"api"`` when ``path`` is below the API's base instead.
+            at: ``"api"`` when ``path`` is below the API's base instead; ``"graphql"`` when
+                it is the GraphQL API's, with an empty ``path``.
             check: Raises what
                 :func:`agentrelay.workstream._github.failures.unusable` returns where the
                 answer is none; a GET is repeated after that as well.
@@ -197,7 +197,7 @@ class GitHubClient:
                     )
                     if check is not None:
                         check(answer)
-                except _MovedError as moved:
+                except MovedError as moved:
                     if at != "repository" or not self._follow(moved):
                         raise moved.error from moved.error.__cause__
                 except WorkstreamError as error:
@@ -245,13 +245,13 @@ class GitHubClient:
         parameters: Fields | None,
         body: Fields | None,
         etag: str | None,
-        at: Literal["repository", "api"],
+        at: Literal["repository", "api", "graphql"],
         deadline: Deadline,
     ) -> Answer:
         """Send one request, once.
 
         Raises:
-            _MovedError: The repository is said to be somewhere else.
+            MovedError: The repository is said to be somewhere else.
             WorkstreamError: Anything else that is no success.
         """
         address = self._address
@@ -262,7 +262,9 @@ class GitHubClient:
                 url=address.api_url,
                 hint="try again later, or allow more time: RetryPolicy(deadline_s=...)",
             )
-        base = f"/repos/{address.full_name}" if at == "repository" else ""
+        base = {"repository": f"/repos/{address.full_name}", "graphql": address.graphql_url}.get(
+            at, ""
+        )
 
         def attempt(credential: Credential | None) -> Answer:
             line = self._line(credential)
@@ -281,7 +283,7 @@ class GitHubClient:
             return attempt(credential)
         except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
             failure = error
-        if _is_refused(failure) and credential is not None and credential.was_refused():
+        if is_unauthorized(failure) and credential is not None and credential.was_refused():
             # Once: what a new token is refused for is not its age.
             credential = self._credential(address)
             try:
@@ -291,7 +293,7 @@ class GitHubClient:
         ours = self._translated(failure, operation, address, credential)
         location = location_of(failure)
         if location is not None:
-            raise _MovedError(ours, address, location)
+            raise MovedError(ours, address, location)
         raise ours
 
     def _translated(
@@ -327,7 +329,7 @@ class GitHubClient:
             home=self._home,
         )
 
-    def _follow(self, moved: _MovedError) -> bool:
+    def _follow(self, moved: MovedError) -> bool:
         """Learn the repository's new name from a redirect, once in a client's life.
 
         Only a path on the very same host is taken from the redirect: a token follows
@@ -381,31 +383,9 @@ class GitHubClient:
         return line
 
 
-class _MovedError(Exception):
-    """An answer that says the repository is somewhere else.
-
-    Attributes:
-        error: Our error, for when that does not help.
-        address: What it was called when it was asked for.
-        location: Where it is said to be.
-    """
-
-    def __init__(self, error: WorkstreamError, address: GitHubAddress, location: str) -> None:
-        """Carry both to the one who decides."""
-        super().__init__(location)
-        self.error = error
-        self.address = address
-        self.location = location
-
-
 def _filled(fields: Fields | None, address: GitHubAddress) -> Mapping[str, Any] | None:
     """Return the fields for a repository's address."""
     return fields(address) if callable(fields) else fields
-
-
-def _is_refused(failure: Exception) -> bool:
-    """Tell whether the answer was that the token is not valid."""
-    return getattr(failure, "status", None) == _UNAUTHORIZED
 
 
 def _restore(

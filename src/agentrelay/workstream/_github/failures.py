@@ -33,6 +33,7 @@ __all__ = [
     "is_duplicate",
     "is_no_commits",
     "is_passing",
+    "is_unauthorized",
     "location_of",
     "refuses_drafts",
     "refuses_maintainers",
@@ -246,6 +247,11 @@ def _is_unresolved(error: WorkstreamError) -> bool:
 
 def _is_unprocessable(error: WorkstreamError) -> bool:
     return isinstance(error, PullRequestError) and error.status == _UNPROCESSABLE
+
+
+def is_unauthorized(error: Exception) -> bool:
+    """Tell whether the answer was that the token is not valid."""
+    return getattr(error, "status", None) == _UNAUTHORIZED
 
 
 def location_of(error: Exception) -> str | None:

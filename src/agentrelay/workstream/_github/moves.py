@@ -19,10 +19,28 @@ from agentrelay.workstream._github.address import is_full_name
 
 if TYPE_CHECKING:
     from agentrelay.workstream._github.address import GitHubAddress
+    from agentrelay.workstream.errors import WorkstreamError
 
-__all__ = ["new_address", "path_to_ask"]
+__all__ = ["MovedError", "new_address", "path_to_ask"]
 
 _REPOSITORY: Final = re.compile(r"/repositories/\d{1,18}(?=/|$)|/repos/[^/]+/[^/]+(?=/|$)")
+
+
+class MovedError(Exception):
+    """An answer that says the repository is somewhere else.
+
+    Attributes:
+        error: Our error, for when that does not help.
+        address: What it was called when it was asked for.
+        location: Where it is said to be.
+    """
+
+    def __init__(self, error: WorkstreamError, address: GitHubAddress, location: str) -> None:
+        """Carry both to the one who decides."""
+        super().__init__(location)
+        self.error = error
+        self.address = address
+        self.location = location
 
 
 def path_to_ask(address: GitHubAddress, location: str) -> str | None:

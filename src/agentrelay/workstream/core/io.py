@@ -11,6 +11,7 @@ from agentrelay.workstream.core.merge import MergeCheck
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 
 __all__ = [
+    "IntegrationAutoMerger",
     "IntegrationMergeChecker",
     "WorkstreamIntegrator",
     "WorkstreamPreparer",
@@ -98,5 +99,32 @@ class IntegrationMergeChecker(Protocol):
 
         Returns:
             The answer.
+        """
+        ...
+
+
+@runtime_checkable
+class IntegrationAutoMerger(Protocol):
+    """Merge the integration pull request of a workstream lane."""
+
+    def merge_integration_pr(self, workstream_runtime: WorkstreamRuntime) -> MergeCheck:
+        """Merge the lane's pull request, if nothing stands against it.
+
+        Nothing calls this unless it was wired up on purpose. Nothing is merged while a
+        concern is open, nor at another commit than the lane's, nor twice: calling it again
+        finds what was merged. The lane is marked by whoever asked.
+
+        Args:
+            workstream_runtime: Workstream runtime whose pull request is to be merged.
+
+        Returns:
+            ``MERGED``; or ``OPEN``, with the reason, where somebody else was asked to
+            merge it when it may be.
+
+        Raises:
+            MergeNotReadyError: It may be merged later: wait.
+            MergeConflictError: It conflicts with its target or is behind it: rebase.
+            MergeRefusedError: A rule, a person or an open concern is against it: ask.
+            Exception: Whatever else went wrong; it may be called again.
         """
         ...

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Optional, Protocol, runtime_checkable
 
 from agentrelay.workstream.core.io import (
+    IntegrationAutoMerger,
     IntegrationMergeChecker,
     WorkstreamIntegrator,
     WorkstreamPreparer,
@@ -75,12 +76,14 @@ class StandardWorkstreamRunner:
         _integrator: Creates the integration pull request.
         _teardown: Cleans up worktree and integration branch.
         _merge_checker: Tells whether the pull request was merged; optional.
+        _auto_merger: Merges it; optional, and used by :meth:`merge` alone.
     """
 
     _preparer: WorkstreamPreparer
     _integrator: WorkstreamIntegrator
     _teardown: WorkstreamTeardown
     _merge_checker: Optional[IntegrationMergeChecker] = field(default=None, kw_only=True)
+    _auto_merger: Optional[IntegrationAutoMerger] = field(default=None, kw_only=True)
 
     def prepare(self, workstream_runtime: WorkstreamRuntime) -> None:
         """Provision the lane; ACTIVE on success, FAILED on error.
@@ -140,6 +143,29 @@ class StandardWorkstreamRunner:
                 hint="Pass _merge_checker= when making it.",
             )
         check = self._merge_checker.check_merged(workstream_runtime)
+        record_merge(workstream_runtime, check)
+        return check
+
+    def merge(self, workstream_runtime: WorkstreamRuntime) -> MergeCheck:
+        """Merge the lane's pull request; MERGED if it was.
+
+        No other step calls this. A refusal leaves the lane as it is: it has not failed.
+
+        Args:
+            workstream_runtime: Workstream runtime to merge.
+
+        Returns:
+            What became of the pull request.
+
+        Raises:
+            WorkstreamError: The runner was made without an auto-merger.
+            Exception: What the auto-merger raised.
+        """
+        if self._auto_merger is None:
+            raise WorkstreamError(
+                "this runner merges nothing", hint="Pass _auto_merger= when making it."
+            )
+        check = self._auto_merger.merge_integration_pr(workstream_runtime)
         record_merge(workstream_runtime, check)
         return check
 

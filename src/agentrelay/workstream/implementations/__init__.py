@@ -1,6 +1,7 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
 from agentrelay.workstream.implementations.github_app import GitHubApp
+from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_merge_checker import (
     GhIntegrationMergeChecker,
@@ -24,6 +25,7 @@ from agentrelay.workstream.implementations.workstream_teardown import GitWorkstr
 
 __all__ = [
     "FoundLane",
+    "GhIntegrationAutoMerger",
     "GhIntegrationMergeChecker",
     "GhWorkstreamIntegrator",
     "GitHubApp",

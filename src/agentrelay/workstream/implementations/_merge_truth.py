@@ -29,7 +29,7 @@ from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
 from agentrelay.workstream.implementations._merge_method import tell_method
 
-__all__ = ["cannot_tell", "check_lanes"]
+__all__ = ["Found", "Inquiry", "Question", "cannot_tell", "check_lanes", "put_question"]
 
 # What is further back than three hundred is asked for lane by lane.
 _MOST_PAGES: Final = 3
@@ -44,7 +44,7 @@ _SHORT: Final = 12
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
     """What is asked about one lane.
 
     Attributes:
@@ -59,7 +59,7 @@ class _Question:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """A verdict, and the pull request it rests on."""
 
     verdict: MergeVerdict
@@ -88,17 +88,17 @@ def check_lanes(
     repository = open_repository(repo_path)
     url = open_remote(repository, access).url
     answers: dict[int, MergeCheck] = {}
-    questions: dict[int, _Question] = {}
+    questions: dict[int, Question] = {}
     for index, runtime in enumerate(runtimes):
         try:
-            questions[index] = _question(repository, repo_path, runtime)
+            questions[index] = put_question(repository, repo_path, runtime)
         except WorkstreamError as error:
             answers[index] = cannot_tell(str(error), url=runtime.artifacts.merge_pr_url)
     if questions:
         address = api.address(url)
         known = memory.address if memory.known_as == address else None
         with api.client(known or address) as client:
-            inquiry = _Inquiry(repository, client, memory, head_full_name=api.head_full_name)
+            inquiry = Inquiry(repository, client, memory, head_full_name=api.head_full_name)
             found = inquiry.answer(list(questions.values()))
             if client.renamed_from is not None:
                 memory.known_as, memory.address = address, client.address
@@ -106,7 +106,9 @@ def check_lanes(
     return [answers[index] for index in range(len(runtimes))]
 
 
-def _question(repository: OpenRepository, repo_path: Path, runtime: WorkstreamRuntime) -> _Question:
+def put_question(
+    repository: OpenRepository, repo_path: Path, runtime: WorkstreamRuntime
+) -> Question:
     """Put a lane into the words of a question.
 
     Raises:
@@ -117,10 +119,10 @@ def _question(repository: OpenRepository, repo_path: Path, runtime: WorkstreamRu
     if branch is None:
         raise WorkstreamError(f"workstream '{spec.id}' has no integration branch")
     lane = Lane.from_branch(repo_path, branch, spec.id)
-    return _Question(lane.branch, spec.merge_target_branch, repository.resolve(lane.branch_ref))
+    return Question(lane.branch, spec.merge_target_branch, repository.resolve(lane.branch_ref))
 
 
-class _Inquiry:
+class Inquiry:
     """One round of questions to one repository."""
 
     def __init__(
@@ -138,7 +140,7 @@ class _Inquiry:
         self._head_full_name = head_full_name
         self._singles = 0
 
-    def answer(self, questions: Sequence[_Question]) -> list[MergeCheck]:
+    def answer(self, questions: Sequence[Question]) -> list[MergeCheck]:
         """Answer each question.
 
         One question is asked by the branch's name. More are asked together: of what
@@ -146,7 +148,7 @@ class _Inquiry:
         a failure nothing more is asked, and what is not answered yet cannot be told.
         """
         wanted = list(dict.fromkeys(questions))
-        found: dict[_Question, _Found] = {}
+        found: dict[Question, Found] = {}
         try:
             self._ask(wanted, found)
         except WorkstreamError as error:
@@ -155,26 +157,38 @@ class _Inquiry:
                 self._memory.quiet_until = self._client.policy.monotonic() + pause_s
                 self._memory.quiet_reason = reason
             for question in wanted:
-                found.setdefault(question, _Found(MergeVerdict.CANNOT_TELL, None, reason))
-        self._learn_commits(wanted, found)
-        checks = {question: self._check(found[question]) for question in wanted}
+                found.setdefault(question, Found(MergeVerdict.CANNOT_TELL, None, reason))
+        checks = self.explain(found)
         return [checks[question] for question in questions]
 
-    def _ask(self, wanted: list[_Question], found: dict[_Question, _Found]) -> None:
+    def explain(self, found: dict[Question, Found]) -> dict[Question, MergeCheck]:
+        """Make answers of what was found; how merges were done is learnt if it can be."""
+        self._learn_commits(list(found), found)
+        return {question: self._check(each) for question, each in found.items()}
+
+    def _ask(self, wanted: list[Question], found: dict[Question, Found]) -> None:
         """Find the answers, one after the other."""
         if len(wanted) > 1:
             self._look_at_latest(wanted, found)
         for question in wanted:
             if question not in found:
-                pulls = pulls_of(
-                    self._client,
-                    self._memory,
-                    head_branch=question.branch,
-                    head_full_name=self._head_full_name,
-                )
-                found[question] = self._judge(question, pulls) or self._judge_rest(question, pulls)
+                found[question] = self.look(question)
 
-    def _look_at_latest(self, wanted: list[_Question], found: dict[_Question, _Found]) -> None:
+    def look(self, question: Question) -> Found:
+        """Answer one question.
+
+        Raises:
+            WorkstreamError: GitHub did not answer, or not usably.
+        """
+        pulls = pulls_of(
+            self._client,
+            self._memory,
+            head_branch=question.branch,
+            head_full_name=self._head_full_name,
+        )
+        return self._judge(question, pulls) or self._judge_rest(question, pulls)
+
+    def _look_at_latest(self, wanted: list[Question], found: dict[Question, Found]) -> None:
         """Answer what the pull requests that changed last can answer for certain."""
         seen: list[PullRequest] = []
         for number in range(1, _MOST_PAGES + 1):
@@ -199,36 +213,36 @@ class _Inquiry:
             if len(found) == len(wanted):
                 return
 
-    def _judge(self, question: _Question, pulls: list[PullRequest]) -> _Found | None:
+    def _judge(self, question: Question, pulls: list[PullRequest]) -> Found | None:
         """Return what holds whatever other pull requests there are, newest first."""
         mine = [pull for pull in pulls if pull.base_branch == question.target]
         for pull in mine:
             if pull.state == "open":
-                return _Found(MergeVerdict.OPEN, pull)
+                return Found(MergeVerdict.OPEN, pull)
         for pull in mine:
             if pull.state == "merged" and self._has_all(question.tip, pull.head_sha):
-                return _Found(MergeVerdict.MERGED, pull)
+                return Found(MergeVerdict.MERGED, pull)
         return None
 
-    def _judge_rest(self, question: _Question, pulls: list[PullRequest]) -> _Found:
+    def _judge_rest(self, question: Question, pulls: list[PullRequest]) -> Found:
         """Return what follows when these are all there are."""
         mine = [pull for pull in pulls if pull.base_branch == question.target]
         if mine and mine[0].state == "closed":
-            return _Found(MergeVerdict.CLOSED, mine[0])
+            return Found(MergeVerdict.CLOSED, mine[0])
         if mine:
             at = mine[0].head_sha[:_SHORT]
-            return _Found(
+            return Found(
                 MergeVerdict.CANNOT_TELL,
                 mine[0],
                 f"{mine[0].url} was merged at {at}, and '{question.branch}' holds work besides",
             )
         if pulls:
-            return _Found(
+            return Found(
                 MergeVerdict.CANNOT_TELL,
                 pulls[0],
                 f"{pulls[0].url} is for '{pulls[0].base_branch}', not for '{question.target}'",
             )
-        return _Found(
+        return Found(
             MergeVerdict.CANNOT_TELL, None, f"'{question.branch}' has no pull request at GitHub"
         )
 
@@ -241,7 +255,7 @@ class _Inquiry:
         # Somebody added to it at GitHub, and that was never fetched.
         return contains(self._client, tip, head)
 
-    def _learn_commits(self, wanted: list[_Question], found: dict[_Question, _Found]) -> None:
+    def _learn_commits(self, wanted: list[Question], found: dict[Question, Found]) -> None:
         """Read the commits that merges have left, together; one alone by its name."""
         missing: dict[str, str] = {}
         for question in wanted:
@@ -266,7 +280,7 @@ class _Inquiry:
             # That they were merged is known; how is what cannot be told.
             return
 
-    def _check(self, found: _Found) -> MergeCheck:
+    def _check(self, found: Found) -> MergeCheck:
         """Make the answer."""
         pull = found.pull
         check = MergeCheck(

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from agentrelay.workstream.testing.faults import Fault, FaultPlan
     from agentrelay.workstream.testing.git_server import GitServer, RefUpdate
     from agentrelay.workstream.testing.github_server import GitHubServer, PullView
-    from agentrelay.workstream.testing.merge_contracts import MergeCheckerContract
+    from agentrelay.workstream.testing.merge_contracts import (
+        AutoMergerContract,
+        MergeCheckerContract,
+    )
     from agentrelay.workstream.testing.repositories import (
         AUTHOR,
         SMALL,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AUTHOR",
     "SMALL",
+    "AutoMergerContract",
     "BranchRecipe",
     "CommitRecipe",
     "Executable",
@@ -70,6 +74,7 @@ __all__ = [
 
 # What is not made in the module of repositories and recipes, by where it is made.
 _ELSEWHERE: Final = {
+    "AutoMergerContract": "merge_contracts",
     "Fault": "faults",
     "FaultPlan": "faults",
     "GitHubServer": "github_server",

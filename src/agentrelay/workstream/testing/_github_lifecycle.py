@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentrelay.workstream.testing import _github_merge as merging
+from agentrelay.workstream.testing import _github_rules as rules
 from agentrelay.workstream.testing._github_refusals import RefusedError
-from agentrelay.workstream.testing._github_store import Pull, branch_tip, contains
+from agentrelay.workstream.testing._github_store import AutoMerge, Pull, branch_tip, contains
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     import pygit2
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from agentrelay.workstream.testing._github_merge import MergeMethod
     from agentrelay.workstream.testing._github_store import HostedRepository
 
-__all__ = ["BODY_UNITS", "create", "edit", "merge_pull"]
+__all__ = ["BODY_UNITS", "create", "edit", "merge_pull", "merge_what_may_be"]
 
 # GitHub's limits. The body's is counted in UTF-16 units here: the strictest of the
 # readings clients report, so text that passes here passes there.
@@ -143,6 +144,7 @@ def merge_pull(
     head_sha: str | None = None,
     title: str | None = None,
     message: str | None = None,
+    by: Literal["caller", "github"] = "caller",
     now: datetime,
 ) -> str:
     """Merge a pull request, if GitHub would.
@@ -155,6 +157,7 @@ def merge_pull(
         head_sha: Commit the head must be at, or ``None`` for any.
         title: First line of the commit, or ``None`` for GitHub's.
         message: Rest of its message, or ``None`` for GitHub's.
+        by: Who merges: the merge queue lets nobody but GitHub itself.
         now: Time of the merge.
 
     Returns:
@@ -169,12 +172,45 @@ def merge_pull(
         raise RefusedError.not_mergeable("Pull Request is still a draft")
     if head_sha is not None and head_sha != pull.head_sha:
         raise RefusedError.head_modified()
+    rules.refuse_method(hosted, method)
+    if hosted.rules.has_queue and by == "caller":
+        raise RefusedError.not_mergeable(
+            "Repository rule violations found\n\nChanges must be made through the merge queue"
+        )
+    why = rules.why_blocked(hosted, git, pull)
+    if why is not None:
+        raise RefusedError.not_mergeable(why)
     merged_sha = merging.merge(
         git, hosted, pull, method=method, title=title, message=message, now=now
     )
     # Other pull requests may have had their commits in this one.
     hosted.refresh(git, now)
     return merged_sha
+
+
+def merge_what_may_be(hosted: HostedRepository, pulls: Iterable[Pull], now: datetime) -> None:
+    """Merge what GitHub was asked to merge when it may, and what is in the merge queue.
+
+    Args:
+        hosted: The repository.
+        pulls: Which pull requests to look at, in this order.
+        now: Time of the merges.
+    """
+    for pull in pulls:
+        git = hosted.open_git()
+        hosted.refresh(git, now)
+        wish = AutoMerge("merge", None, None) if pull.is_queued else pull.automatic
+        if wish is not None and rules.why_blocked(hosted, git, pull) is None:
+            merge_pull(
+                hosted,
+                git,
+                pull,
+                method=wish.method,
+                title=wish.title,
+                message=wish.message,
+                by="github",
+                now=now,
+            )
 
 
 def _reopen(hosted: HostedRepository, git: pygit2.Repository, pull: Pull) -> None:

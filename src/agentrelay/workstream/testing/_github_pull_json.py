@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agentrelay.workstream.testing import _github_issue_json as issues
 from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing._github_merge import commits_between, is_mergeable
+from agentrelay.workstream.testing._github_rules import state_by_rules
 
 if TYPE_CHECKING:
     import pygit2
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from agentrelay.workstream.testing._github_json import Json, Urls
     from agentrelay.workstream.testing._github_store import HostedRepository, Pull
 
-__all__ = ["full_pull", "mergeability", "simple_pull"]
+__all__ = ["full_pull", "mergeability", "pull_id", "simple_pull"]
 
 # Numbers start again in each repository, ids do not: this many pull requests fit.
 _IDS_PER_REPOSITORY = 100_000
@@ -29,7 +30,7 @@ def simple_pull(urls: Urls, hosted: HostedRepository, pull: Pull) -> Json:
     """
     api, page = urls.repository(hosted), f"{urls.page(hosted)}/pull/{pull.number}"
     url, issue = f"{api}/pulls/{pull.number}", f"{api}/issues/{pull.number}"
-    number = hosted.repository_id * _IDS_PER_REPOSITORY + pull.number
+    number = pull_id(hosted, pull)
     links = {
         "self": url,
         "html": page,
@@ -75,14 +76,21 @@ def simple_pull(urls: Urls, hosted: HostedRepository, pull: Pull) -> Json:
         "base": _end(urls, hosted, pull.base, pull.base_sha),
         "_links": {name: {"href": address} for name, address in links.items()},
         "author_association": "COLLABORATOR",
-        "auto_merge": None,
+        "auto_merge": _auto_merge(urls, pull),
         "active_lock_reason": None,
     }
+
+
+def pull_id(hosted: HostedRepository, pull: Pull) -> int:
+    """Return the id of a pull request: unlike its number, one of its own everywhere."""
+    return hosted.repository_id * _IDS_PER_REPOSITORY + pull.number
 
 
 def full_pull(urls: Urls, hosted: HostedRepository, pull: Pull, git: pygit2.Repository) -> Json:
     """Return a pull-request: the answer about a single one."""
     mergeable, state = mergeability(git, pull)
+    if state == "clean":
+        state = state_by_rules(hosted, git, pull)
     commits = commits_between(git, pull.base_sha, pull.head_sha)
     fork_point = git.merge_base(pull.base_sha, pull.head_sha)
     stats = git.diff(str(fork_point), pull.head_sha).stats
@@ -114,6 +122,18 @@ def mergeability(git: pygit2.Repository, pull: Pull) -> tuple[bool | None, str]:
     if not is_mergeable(git, pull.base_sha, pull.head_sha):
         return False, "dirty"
     return True, "draft" if pull.draft else "clean"
+
+
+def _auto_merge(urls: Urls, pull: Pull) -> Json | None:
+    """Return how GitHub is to merge it when it may."""
+    if pull.automatic is None:
+        return None
+    return {
+        "enabled_by": bodies.user(urls, pull.author),
+        "merge_method": pull.automatic.method,
+        "commit_title": pull.automatic.title or "",
+        "commit_message": pull.automatic.message or "",
+    }
 
 
 def _merge_commit(pull: Pull) -> str | None:

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-__all__ = ["HostedRepository", "Milestone", "Pull", "Review", "Store", "branch_tip", "contains"]
+__all__ = [
+    "AutoMerge",
+    "HostedRepository",
+    "Milestone",
+    "Pull",
+    "Review",
+    "Rules",
+    "Store",
+    "branch_tip",
+    "contains",
+]
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,36 @@ class Review:
     commit_sha: str
 
 
+@dataclass(frozen=True)
+class AutoMerge:
+    """What GitHub was asked to do when a pull request may be merged."""
+
+    method: Literal["merge", "squash", "rebase"]
+    title: str | None
+    message: str | None
+
+
+@dataclass
+class Rules:
+    """What the repository demands of a merge into any of its branches.
+
+    Attributes:
+        checks: Names of the checks that must have passed.
+        reviews: How many approving reviews there must be.
+        methods: Ways to merge that are allowed.
+        is_strict: Whether a head must have all of its base.
+        has_queue: Whether merges go through the merge queue.
+        has_auto_merge: Whether GitHub may be asked to merge later.
+    """
+
+    checks: frozenset[str] = frozenset()
+    reviews: int = 0
+    methods: frozenset[str] = frozenset({"merge", "squash", "rebase"})
+    is_strict: bool = False
+    has_queue: bool = False
+    has_auto_merge: bool = False
+
+
 @dataclass
 class Pull:
     """One pull request.
@@ -52,6 +92,8 @@ class Pull:
         teams: Slugs of teams whose review is requested.
         milestone: Number of its milestone.
         probed: Head and base for which GitHub has been asked whether they merge.
+        automatic: How GitHub is to merge it when it may.
+        is_queued: Whether it is in the merge queue.
     """
 
     number: int
@@ -78,6 +120,8 @@ class Pull:
     milestone: int | None = None
     reviews: list[Review] = field(default_factory=list)
     probed: tuple[str, str] | None = None
+    automatic: AutoMerge | None = None
+    is_queued: bool = False
 
     @property
     def merged(self) -> bool:
@@ -87,6 +131,7 @@ class Pull:
     def close(self, now: datetime) -> None:
         """Close it without merging; its commits stay as they were last seen."""
         self.state = "closed"
+        self.automatic, self.is_queued = None, False
         self.closed_at = self.updated_at = now
 
     def become_merged(self, commit_sha: str, now: datetime) -> None:
@@ -105,6 +150,8 @@ class HostedRepository:
         collaborators: Logins that may be asked for a review or be assigned.
         teams: Slugs of teams that may be asked for a review.
         knows_drafts: Whether its plan has draft pull requests.
+        rules: What it demands of a merge.
+        checks: Which checks passed and which failed, by commit.
     """
 
     repository_id: int
@@ -119,6 +166,8 @@ class HostedRepository:
     teams: set[str] = field(default_factory=set)
     milestones: dict[int, Milestone] = field(default_factory=dict)
     knows_drafts: bool = True
+    rules: Rules = field(default_factory=Rules)
+    checks: dict[str, dict[str, bool]] = field(default_factory=dict)
 
     @property
     def owner(self) -> str:
@@ -221,6 +270,10 @@ class Store:
             for repository in self._repositories.values()
             if repository.owner.lower() == owner.lower() and _root(repository) is _root(base)
         ]
+
+    def all(self) -> list[HostedRepository]:
+        """Return every repository."""
+        return list(self._repositories.values())
 
     def find_id(self, repository_id: int) -> HostedRepository | None:
         """Return the repository with that id."""

@@ -17,6 +17,7 @@ from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing import _github_lifecycle as lifecycle
 from agentrelay.workstream.testing._github_apps import AppDesk
 from agentrelay.workstream.testing._github_door import NO_USER_AGENT, RATE_LIMIT, Door, moved
+from agentrelay.workstream.testing._github_graphql import GRAPHQL_PATH, answer_graphql
 from agentrelay.workstream.testing._github_issues import ISSUE_ROUTES
 from agentrelay.workstream.testing._github_pulls import PULL_ROUTES
 from agentrelay.workstream.testing._github_refusals import (
@@ -30,7 +31,7 @@ from agentrelay.workstream.testing._github_routes import (
     find_route,
     read_fields,
 )
-from agentrelay.workstream.testing._github_store import Milestone, Review, Store
+from agentrelay.workstream.testing._github_store import Milestone, Review, Rules, Store
 from agentrelay.workstream.testing._github_view import PullView, view
 from agentrelay.workstream.testing._loopback import LoopbackServer, Request, Response
 
@@ -177,6 +178,50 @@ class GitHubServer(LoopbackServer):
             pull.reviews.append(Review(1500 + len(pull.reviews), author, pull.head_sha))
             pull.reviewers = [login for login in pull.reviewers if login != author]
 
+    def protect(
+        self,
+        *,
+        checks: Iterable[str] = (),
+        reviews: int = 0,
+        methods: Iterable[MergeMethod] = ("merge", "squash", "rebase"),
+        is_strict: bool = False,
+        has_queue: bool = False,
+        has_auto_merge: bool = False,
+    ) -> None:
+        """Say what the first repository demands of merges from now on.
+
+        Args:
+            checks: Names of checks that must pass.
+            reviews: How many approving reviews there must be.
+            methods: Ways to merge that are allowed.
+            is_strict: Whether a head must have all of its base.
+            has_queue: Whether merges go through the merge queue.
+            has_auto_merge: Whether GitHub may be asked to merge later.
+        """
+        with self._store.lock:
+            self._first.rules = Rules(
+                frozenset(checks), reviews, frozenset(methods), is_strict, has_queue, has_auto_merge
+            )
+
+    def report_check(self, number: int, name: str, *, passed: bool = True) -> None:
+        """Report how a check of a pull request's head ended; GitHub merges what it now may.
+
+        Raises:
+            ValueError: There is no such pull request.
+        """
+        with self._store.lock:
+            hosted = self._first
+            hosted.refresh(hosted.open_git(), self.now)
+            pull = hosted.pull(number)
+            hosted.checks.setdefault(pull.head_sha, {})[name] = passed
+            lifecycle.merge_what_may_be(hosted, [pull], self.now)
+
+    def run_queue(self) -> None:
+        """Merge what is in the merge queue of the first repository, in order."""
+        with self._store.lock:
+            queued = [pull for pull in self._first.pulls.values() if pull.is_queued]
+            lifecycle.merge_what_may_be(self._first, queued, self.now)
+
     def rename_repository(self, old: str, new: str) -> None:
         """Call a repository something else; its old name answers 301 and 307 from now on.
 
@@ -277,6 +322,8 @@ class GitHubServer(LoopbackServer):
         hosted = self._store.find(by_name[1]) if by_name else None
         hosted = self._store.find_id(int(by_id[1])) if by_id else hosted
         self._door.admit(request, path, hosted)
+        if request.method == "POST" and GRAPHQL_PATH.fullmatch(path):
+            return answer_graphql(self._store, request)
         if self.apps.owns(path):
             return self._app_call(request, path, urls)
         if (request.method, path) == ("GET", "/rate_limit"):

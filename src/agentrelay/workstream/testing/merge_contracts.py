@@ -1,4 +1,4 @@
-"""What must hold for whoever tells whether a lane was merged, as tests to inherit.
+"""What must hold for whoever tells whether a lane was merged, or merges it, as tests to inherit.
 
 class TestMyChecker(MergeCheckerContract):
     def make_merge_checker(self, world, repo):
@@ -11,9 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agentrelay.workstream.core.io import IntegrationMergeChecker
+from agentrelay.workstream.core.io import IntegrationAutoMerger, IntegrationMergeChecker
 from agentrelay.workstream.core.merge import MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
+from agentrelay.workstream.errors import (
+    MergeConflictError,
+    MergeRefusedError,
+    PullRequestError,
+)
 from agentrelay.workstream.testing.contracts import _LaneContract
 from agentrelay.workstream.testing.faults import Fault
 from agentrelay.workstream.testing.repositories import commit_files, refs
@@ -24,15 +29,11 @@ if TYPE_CHECKING:
     from agentrelay.workstream.testing._github_merge import MergeMethod
     from agentrelay.workstream.testing.world import World
 
-__all__ = ["MergeCheckerContract"]
+__all__ = ["AutoMergerContract", "MergeCheckerContract"]
 
 
-class MergeCheckerContract(_LaneContract):
-    """What must hold for every ``IntegrationMergeChecker``."""
-
-    def make_merge_checker(self, world: World, repo: Path) -> IntegrationMergeChecker:
-        """Return the implementation under test."""
-        raise NotImplementedError("say how to make the merge checker")
+class _SubmittedLaneContract(_LaneContract):
+    """What the two contracts share: a lane that waits to be merged."""
 
     @pytest.fixture
     def lane(self, world: World, repo: Path) -> WorkstreamRuntime:
@@ -43,6 +44,14 @@ class MergeCheckerContract(_LaneContract):
         commit_files(lane.state.worktree_path, {"work.txt": "work"}, message="Work")
         world.runner(repo).integrate(lane)
         return lane
+
+
+class MergeCheckerContract(_SubmittedLaneContract):
+    """What must hold for every ``IntegrationMergeChecker``."""
+
+    def make_merge_checker(self, world: World, repo: Path) -> IntegrationMergeChecker:
+        """Return the implementation under test."""
+        raise NotImplementedError("say how to make the merge checker")
 
     def test_it_satisfies_the_protocol(self, world: World, repo: Path) -> None:
         """The runner may rely on ``isinstance``."""
@@ -90,3 +99,56 @@ class MergeCheckerContract(_LaneContract):
         self.make_merge_checker(world, repo).check_merged(lane)
         assert (refs(repo), refs(world.remote_path)) == before
         assert lane.status is WorkstreamStatus.PR_CREATED
+
+
+class AutoMergerContract(_SubmittedLaneContract):
+    """What must hold for every ``IntegrationAutoMerger``."""
+
+    def make_auto_merger(self, world: World, repo: Path) -> IntegrationAutoMerger:
+        """Return the implementation under test."""
+        raise NotImplementedError("say how to make the auto-merger")
+
+    def test_it_satisfies_the_protocol(self, world: World, repo: Path) -> None:
+        """The runner may rely on ``isinstance``."""
+        assert isinstance(self.make_auto_merger(world, repo), IntegrationAutoMerger)
+
+    def test_the_lane_is_merged_once(
+        self, world: World, repo: Path, lane: WorkstreamRuntime
+    ) -> None:
+        """A second call finds the first one's merge."""
+        merger = self.make_auto_merger(world, repo)
+        check = merger.merge_integration_pr(lane)
+        after = refs(world.remote_path)["refs/heads/main"]
+        assert (check.verdict, check.merge_commit) == (MergeVerdict.MERGED, after)
+        assert merger.merge_integration_pr(lane).merge_commit == after
+        assert refs(world.remote_path)["refs/heads/main"] == after
+        assert world.github.pulls()[0].merged
+
+    def test_an_open_concern_is_against_it(
+        self, world: World, repo: Path, lane: WorkstreamRuntime
+    ) -> None:
+        """Nothing is merged, and the error names the concern."""
+        lane.artifacts.concerns.append("two tasks changed one file")
+        with pytest.raises(MergeRefusedError, match="two tasks changed one file"):
+            self.make_auto_merger(world, repo).merge_integration_pr(lane)
+        assert not world.github.pulls()[0].merged
+
+    def test_what_somebody_else_pushed_is_not_merged(
+        self, world: World, repo: Path, lane: WorkstreamRuntime
+    ) -> None:
+        """Only the lane's own commit is."""
+        branch = str(lane.state.branch_name)
+        commit_files(world.remote_path, {"more.txt": "more"}, message="More", branch=branch)
+        with pytest.raises(PullRequestError):
+            self.make_auto_merger(world, repo).merge_integration_pr(lane)
+        assert not world.github.pulls()[0].merged
+
+    def test_a_conflict_asks_for_a_rebase(
+        self, world: World, repo: Path, lane: WorkstreamRuntime
+    ) -> None:
+        """The target's own version of a file stays what it is."""
+        files = {"work.txt": "other"}
+        after = commit_files(world.remote_path, files, message="Other", branch="main")
+        with pytest.raises(MergeConflictError):
+            self.make_auto_merger(world, repo).merge_integration_pr(lane)
+        assert refs(world.remote_path)["refs/heads/main"] == after

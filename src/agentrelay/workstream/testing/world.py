@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runner import StandardWorkstreamRunner
 from agentrelay.workstream.implementations import (
+    GhIntegrationAutoMerger,
     GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitHubApp,
@@ -254,6 +255,15 @@ class World:
             **settings: As for :class:`GhIntegrationMergeChecker`; they win.
         """
         return GhIntegrationMergeChecker(repo, **{**self._github_settings, **settings})
+
+    def auto_merger(self, repo: Path, **settings: Any) -> GhIntegrationAutoMerger:
+        """Return an auto-merger that asks this world's GitHub, and waits for nothing.
+
+        Args:
+            repo: Repository the lanes were prepared in.
+            **settings: As for :class:`GhIntegrationAutoMerger`; they win.
+        """
+        return GhIntegrationAutoMerger(repo, **{**self._github_settings, **settings})
 
     def runner(
         self, repo: Path, graph: str = "nightly", **settings: Any

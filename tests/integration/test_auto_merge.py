@@ -1,0 +1,405 @@
+"""Merging by a program: only the lane's own commit, only once, and not against a concern."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pygit2
+import pytest
+
+from agentrelay.workstream import (
+    CredentialsRejectedError,
+    MergeCheck,
+    MergeConflictError,
+    MergeNotReadyError,
+    MergeRefusedError,
+    MergeVerdict,
+    RateLimitedError,
+    RemoteUnavailableError,
+    RepositoryError,
+    StandardWorkstreamRunner,
+    TaskSummary,
+    WorkstreamError,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+    WorkstreamStatus,
+)
+from agentrelay.workstream.testing import Fault, World, commit_files, refs
+from tests.integration._clock import StillClock
+
+BRANCH = "agentrelay/nightly/parser/integration"
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Return a world of one remote and one GitHub."""
+    with World() as made:
+        yield made
+
+
+@pytest.fixture
+def repo(world: World) -> Path:
+    """Return a clone over smart HTTP."""
+    return world.clone()
+
+
+@pytest.fixture
+def lane(world: World, repo: Path) -> WorkstreamRuntime:
+    """Return a lane with two commits and an open pull request."""
+    made = WorkstreamRuntime(WorkstreamSpec("parser"))
+    runner = world.runner(repo)
+    runner.prepare(made)
+    work(made, "one")
+    work(made, "two")
+    made.artifacts.task_summaries = [TaskSummary("lexer", "Splits text, closes #7")]
+    assert runner.integrate(made).status is WorkstreamStatus.PR_CREATED
+    return made
+
+
+def work(lane: WorkstreamRuntime, name: str) -> str:
+    """Commit to the lane's worktree."""
+    assert lane.state.worktree_path is not None
+    return commit_files(lane.state.worktree_path, {f"{name}.txt": f"{name}\n"}, message=name)
+
+
+def main_of(world: World) -> str:
+    """Return the commit the target is at."""
+    return refs(world.remote_path)["refs/heads/main"]
+
+
+def sent(world: World, method: str = "PUT") -> list[dict[str, Any]]:
+    """Return the bodies of all requests of a method."""
+    return [json.loads(one.body) for one in world.github.requests if one.method == method]
+
+
+# --- merging ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_the_lane_is_merged_the_way_that_was_chosen(
+    world: World, repo: Path, lane: WorkstreamRuntime, method: Any
+) -> None:
+    """At the lane's own commit; the answer has the commits before and after."""
+    before, head = main_of(world), refs(repo)[f"refs/heads/{BRANCH}"]
+    check = world.auto_merger(repo, method=method).merge_integration_pr(lane)
+    assert check == MergeCheck(
+        MergeVerdict.MERGED,
+        url=lane.artifacts.merge_pr_url,
+        method=method,
+        head=head,
+        target_before=before,
+        merge_commit=main_of(world),
+    )
+    assert [body["sha"] for body in sent(world)] == [head]
+    assert lane.status is WorkstreamStatus.PR_CREATED
+
+
+def test_the_commit_says_what_we_say_and_commands_nothing(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Neither the description nor an agent's "closes #7" becomes a commit message."""
+    world.auto_merger(repo, method="squash").merge_integration_pr(lane)
+    remote = pygit2.Repository(str(world.remote_path))
+    message = remote[main_of(world)].peel(pygit2.Commit).message
+    assert message.startswith("Integrate workstream parser (#1)\n\nBrings ")
+    assert "lexer: Splits text" in message
+    assert "#7" not in message
+    assert "<!--" not in message
+
+
+def test_merging_again_merges_nothing(world: World, repo: Path, lane: WorkstreamRuntime) -> None:
+    """What is merged is found, without another try."""
+    merger = world.auto_merger(repo)
+    first = merger.merge_integration_pr(lane)
+    assert merger.merge_integration_pr(lane) == first
+    assert len(sent(world)) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.drop_answer(method="PUT"),
+        Fault.status(502, effect="done", method="PUT"),
+        Fault.status(200, body="{}", effect="done", method="PUT"),
+        Fault.status(204, body="", effect="done", method="PUT"),
+    ],
+    ids=["dropped", "502, done", "{}, done", "204, done"],
+)
+def test_a_lost_answer_is_looked_for_and_not_asked_for_again(
+    world: World, repo: Path, lane: WorkstreamRuntime, fault: Fault
+) -> None:
+    """One merge, whatever its answer looked like."""
+    world.github.faults.add(fault)
+    check = world.auto_merger(repo).merge_integration_pr(lane)
+    assert (check.verdict, check.merge_commit) == (MergeVerdict.MERGED, main_of(world))
+    assert len(sent(world)) == 1
+
+
+def test_what_did_not_happen_is_asked_for_again(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """A 502 that did nothing, and a base that moved, pass."""
+    world.github.faults.add(
+        Fault.status(502, method="PUT"),
+        Fault.status(
+            405, message="Base branch was modified. Review and try the merge again.", method="PUT"
+        ),
+    )
+    assert world.auto_merger(repo).merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+    assert len(sent(world)) == 3
+
+
+def test_somebody_who_was_faster_has_merged_it(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """A refusal of what is merged already is no refusal."""
+    world.github.faults.add(
+        Fault.status(405, message="Pull Request is not mergeable", effect="done", method="PUT")
+    )
+    assert world.auto_merger(repo).merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+    assert len(sent(world)) == 1
+
+
+# --- refusals -----------------------------------------------------------------------------
+
+
+def test_open_concerns_are_named_and_nothing_is_asked(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The lane's and its tasks'; accepting one by its words leaves the other."""
+    lane.artifacts.concerns.append("two tasks changed one file")
+    lane.artifacts.task_summaries.append(TaskSummary("t", concerns=("slow",)))
+    with pytest.raises(MergeRefusedError, match=r"two tasks changed one file.*slow"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+    accepted = ["two tasks changed one file"]
+    with pytest.raises(MergeRefusedError, match="'slow'"):
+        world.auto_merger(repo, accepted_concerns=accepted).merge_integration_pr(lane)
+    assert sent(world) == []
+    accepted.append("slow")
+    merger = world.auto_merger(repo, accepted_concerns=accepted)
+    assert merger.merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+
+
+def test_concerns_of_another_process_count_as_well(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """They are not on disk, but the description lists them."""
+    lane.artifacts.concerns.append("two tasks changed one file")
+    world.runner(repo).integrate(lane)
+    assert lane.state.signal_dir is not None
+    again = WorkstreamRuntime.load(lane.state.signal_dir)
+    with pytest.raises(MergeRefusedError, match="does not know"):
+        world.auto_merger(repo).merge_integration_pr(again)
+    assert sent(world) == []
+
+
+def _push(world: World, _: WorkstreamRuntime) -> None:
+    commit_files(world.remote_path, {"evil.txt": "x\n"}, message="More", branch=BRANCH)
+
+
+def _conflict(world: World, _: WorkstreamRuntime) -> None:
+    commit_files(world.remote_path, {"one.txt": "other\n"}, message="Other", branch="main")
+
+
+def _behind(world: World, _: WorkstreamRuntime) -> None:
+    commit_files(world.remote_path, {"new.txt": "x\n"}, message="New", branch="main")
+    world.github.protect(is_strict=True)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "error", "words"),
+    [
+        (_push, MergeRefusedError, "is at"),
+        (lambda _, lane: work(lane, "unpushed"), MergeRefusedError, "is at"),
+        (_conflict, MergeConflictError, "conflicts"),
+        (_behind, MergeConflictError, "behind"),
+        (lambda world, _: world.github.protect(reviews=1), MergeRefusedError, "approving review"),
+        (lambda world, _: world.github.protect(methods=["squash"]), MergeRefusedError, "allowed"),
+        (lambda world, _: world.github.protect(checks=["ci"]), MergeNotReadyError, "checks"),
+        (lambda world, _: world.github.close_pull(1), MergeRefusedError, "closed"),
+    ],
+    ids=["push", "unpushed", "conflict", "behind", "review", "method", "checks", "closed"],
+)
+def test_a_refusal_is_typed_by_what_to_do(  # noqa: PLR0917 - pytest passes them by name
+    world: World,
+    repo: Path,
+    lane: WorkstreamRuntime,
+    arrange: Callable[[World, WorkstreamRuntime], object],
+    error: type[WorkstreamError],
+    words: str,
+) -> None:
+    """Wait, rebase or ask; nothing is merged, the hint says how to go on, the lane stands."""
+    arrange(world, lane)
+    before = main_of(world)
+    with pytest.raises(error, match=words) as caught:
+        world.auto_merger(repo).merge_integration_pr(lane)
+    assert caught.value.hint
+    assert main_of(world) == before
+    assert lane.status is WorkstreamStatus.PR_CREATED
+    assert type(pickle.loads(pickle.dumps(caught.value))) is error  # noqa: S301 - made right here
+
+
+def test_a_failed_check_is_not_waited_for(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """It does not pass by itself."""
+    world.github.protect(checks=["ci"], has_auto_merge=True)
+    world.github.report_check(1, "ci", passed=False)
+    with pytest.raises(MergeRefusedError, match="failing"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+
+
+def test_a_push_in_the_last_moment_is_not_merged(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The commit is a precondition of the merge itself."""
+    world.github.faults.add(
+        Fault.status(
+            409, message="Head branch was modified. Review and try the merge again.", method="PUT"
+        )
+    )
+    with pytest.raises(MergeRefusedError, match="Head branch was modified"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+    assert len(sent(world)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault.status(401, message="Bad credentials", times=99), CredentialsRejectedError),
+        (Fault.status(403, message="Resource not accessible", method="PUT"), MergeRefusedError),
+        (Fault.rate_limit(method="PUT"), RateLimitedError),
+        (Fault.status(500, method="PUT", times=99), RemoteUnavailableError),
+    ],
+    ids=["401", "403", "limit", "500"],
+)
+def test_other_failures_are_what_they_are_everywhere(
+    world: World, repo: Path, lane: WorkstreamRuntime, fault: Fault, error: type[WorkstreamError]
+) -> None:
+    """No refusal is made of them, and the next try merges."""
+    world.github.faults.add(fault)
+    with pytest.raises(error):
+        world.auto_merger(repo).merge_integration_pr(lane)
+    world.github.faults.clear()
+    assert world.auto_merger(repo).merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+
+
+# --- waiting ------------------------------------------------------------------------------
+
+
+def test_checks_are_waited_for_within_the_policy(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Each wait is longer than the one before; when they have passed it is merged."""
+    world.github.protect(checks=["ci"])
+    clock = StillClock()
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        if clock.waited_s > 20:
+            world.github.report_check(1, "ci")
+
+    merger = world.auto_merger(repo, policy=clock.policy(wait=wait))
+    assert merger.merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+    # The first is for GitHub to find out whether it merges.
+    assert clock.waits == [1, 2, 4, 8, 16]
+
+
+def test_checks_that_never_pass_end_with_the_policy(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The error says to wait, and nothing was merged."""
+    world.github.protect(checks=["ci"], has_auto_merge=True)
+    clock = StillClock()
+    merger = world.auto_merger(repo, policy=clock.policy(), pending_checks="caller")
+    with pytest.raises(MergeNotReadyError, match="required checks"):
+        merger.merge_integration_pr(lane)
+    assert 30 < clock.waited_s < 90
+    assert not world.github.pulls()[0].merged
+
+
+def test_github_waits_for_checks_where_it_can(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Auto-merge is enabled at the lane's commit with our words, and once."""
+    world.github.protect(checks=["ci"], has_auto_merge=True)
+    merger = world.auto_merger(repo, method="squash")
+    check = merger.merge_integration_pr(lane)
+    assert check.verdict is MergeVerdict.OPEN
+    assert "auto-merge is enabled" in str(check.reason)
+    assert merger.merge_integration_pr(lane).verdict is MergeVerdict.OPEN
+    mutations = [body for body in sent(world, "POST") if "query" in body]
+    assert [body["variables"]["input"]["expectedHeadOid"] for body in mutations] == [
+        refs(repo)[f"refs/heads/{BRANCH}"]
+    ]
+    world.github.report_check(1, "ci")
+    done = world.merge_checker(repo).check_merged(lane)
+    assert (done.verdict, done.method) == (MergeVerdict.MERGED, "squash")
+    message = pygit2.Repository(str(world.remote_path))[main_of(world)].peel(pygit2.Commit).message
+    assert message.startswith("Integrate workstream parser (#1)")
+
+
+def test_a_merge_queue_is_stood_in(world: World, repo: Path, lane: WorkstreamRuntime) -> None:
+    """Once, however often it is asked for."""
+    world.github.protect(has_queue=True)
+    merger = world.auto_merger(repo)
+    world.github.faults.add(Fault.drop_answer(path="/graphql"))
+    for _ in range(2):
+        check = merger.merge_integration_pr(lane)
+        assert check.verdict is MergeVerdict.OPEN
+        assert "merge queue" in str(check.reason)
+    world.github.run_queue()
+    assert world.merge_checker(repo).check_merged(lane).verdict is MergeVerdict.MERGED
+
+
+def test_what_graphql_refuses_is_a_refusal_although_its_status_is_200(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Its quota is a limit, anything else a question for a person."""
+    world.github.protect(has_queue=True)
+    for kind, error in (("RATE_LIMITED", RateLimitedError), ("FORBIDDEN", MergeRefusedError)):
+        body = json.dumps({"data": None, "errors": [{"type": kind, "message": "no"}]})
+        world.github.faults.add(Fault.status(200, body=body, path="/graphql"))
+        with pytest.raises(error):
+            world.auto_merger(repo).merge_integration_pr(lane)
+
+
+# --- the runner ---------------------------------------------------------------------------
+
+
+def test_a_runner_merges_only_when_it_was_told_how(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Without an auto-merger it refuses; with one the lane is MERGED and can go."""
+    parts = world.runner(repo)
+    with pytest.raises(WorkstreamError, match="merges nothing"):
+        parts.merge(lane)
+    runner = StandardWorkstreamRunner(
+        parts._preparer,
+        parts._integrator,
+        parts._teardown,
+        _auto_merger=world.auto_merger(repo, method="squash"),
+    )
+    assert runner.merge(lane).verdict is MergeVerdict.MERGED
+    assert lane.status is WorkstreamStatus.MERGED
+    runner.teardown(lane)
+    assert f"refs/heads/{BRANCH}" not in refs(world.remote_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"method": "octopus"}, {"pending_checks": "nobody"}, {"accepted_concerns": "slow"}],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_settings_that_are_none_are_refused_before_anything_is_asked(
+    world: World, repo: Path, lane: WorkstreamRuntime, settings: dict[str, Any]
+) -> None:
+    """A typing mistake merges nothing."""
+    since = len(world.github.requests)
+    with pytest.raises(RepositoryError):
+        world.auto_merger(repo, **settings).merge_integration_pr(lane)
+    assert len(world.github.requests) == since
