@@ -10,6 +10,7 @@ from typing import Any
 
 import pygit2
 import pytest
+import requests
 
 from agentrelay.workstream import (
     CredentialsRejectedError,
@@ -403,3 +404,165 @@ def test_settings_that_are_none_are_refused_before_anything_is_asked(
     with pytest.raises(RepositoryError):
         world.auto_merger(repo, **settings).merge_integration_pr(lane)
     assert len(world.github.requests) == since
+
+
+# --- what happens meanwhile ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "error"),
+    [
+        (lambda world: world.github.merge_pull(1), None),
+        (lambda world: world.github.close_pull(1), MergeRefusedError),
+        (lambda world: _push(world, WorkstreamRuntime(WorkstreamSpec("x"))), MergeRefusedError),
+    ],
+    ids=["merged", "closed", "pushed"],
+)
+def test_what_others_do_while_github_computes_is_noticed(
+    world: World,
+    repo: Path,
+    lane: WorkstreamRuntime,
+    meanwhile: Callable[[World], object],
+    error: type[WorkstreamError] | None,
+) -> None:
+    """Merged is merged; closed and pushed to are for a person; nothing is sent by us."""
+    clock = StillClock()
+
+    def wait(seconds: float) -> None:
+        clock.wait(seconds)
+        meanwhile(world)
+
+    merger = world.auto_merger(repo, policy=clock.policy(wait=wait))
+    if error is None:
+        assert merger.merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+    else:
+        with pytest.raises(error, match=r"meanwhile|closed"):
+            merger.merge_integration_pr(lane)
+    assert sent(world) == []
+
+
+def test_a_draft_is_for_a_person(world: World, repo: Path) -> None:
+    """Whoever made it a draft did not mean it to be merged."""
+    lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+    world.runner(repo).prepare(lane)
+    work(lane, "one")
+    world.integrator(repo, draft=True).create_integration_pr(lane)
+    with pytest.raises(MergeRefusedError, match="draft"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+
+
+def test_a_conflict_that_shows_late_is_one(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """GitHub's refusal of the merge itself counts like its forecast."""
+    world.github.faults.add(
+        Fault.status(405, message="Pull Request is not mergeable", method="PUT")
+    )
+    with pytest.raises(MergeConflictError, match="not mergeable"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+
+
+def _graphql(kind: str, message: str) -> Fault:
+    body = json.dumps({"data": None, "errors": [{"type": kind, "message": message}]})
+    return Fault.status(200, body=body, path="/graphql")
+
+
+def test_a_rebase_needs_no_message(world: World, repo: Path, lane: WorkstreamRuntime) -> None:
+    """Auto-merge by rebase names the commit and no words."""
+    world.github.protect(checks=["ci"], has_auto_merge=True)
+    world.auto_merger(repo, method="rebase").merge_integration_pr(lane)
+    (mutation,) = [body for body in sent(world, "POST") if "query" in body]
+    assert set(mutation["variables"]["input"]) == {
+        "pullRequestId",
+        "expectedHeadOid",
+        "mergeMethod",
+    }
+
+
+def test_auto_merge_that_is_refused_for_another_reason_is_for_a_person(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Only "not allowed here" and "can be merged now" are answers to go on after."""
+    world.github.protect(checks=["ci"], has_auto_merge=True)
+    world.github.faults.add(_graphql("FORBIDDEN", "Viewer does not have permission"))
+    with pytest.raises(MergeRefusedError, match="permission"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+    world.github.faults.add(_graphql("RATE_LIMITED", "API rate limit exceeded"))
+    with pytest.raises(RateLimitedError):
+        world.auto_merger(repo).merge_integration_pr(lane)
+
+
+def test_checks_that_pass_in_between_are_no_reason_to_wait(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """GitHub says that it can be merged now, and so it is."""
+    world.github.protect(has_auto_merge=True)
+    world.github.faults.add(
+        Fault.status(405, message='Required status check "ci" is expected.', method="PUT")
+    )
+    assert world.auto_merger(repo).merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+
+
+def test_a_queue_that_wants_checks_first_is_waited_for(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The refusal is one to wait after."""
+    world.github.protect(has_queue=True)
+    world.github.faults.add(
+        _graphql(
+            "UNPROCESSABLE", "Required status check is expected before the pull request queues"
+        )
+    )
+    with pytest.raises(MergeNotReadyError, match="expected"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+
+
+# --- the double ---------------------------------------------------------------------------
+
+
+def _mutation(world: World, name: str, **fields: Any) -> dict[str, Any]:
+    """Send a mutation as the library does; return the answer."""
+    kind = f"{name[0].upper()}{name[1:]}"
+    answer = requests.post(
+        f"{world.github.url}/api/graphql",
+        json={
+            "query": f"mutation($input: {kind}Input!) {{ {name}(input: $input)",
+            "variables": {"input": fields},
+        },
+        headers={"Authorization": f"Bearer {world.token}"},
+        timeout=5,
+    )
+    return dict(answer.json())
+
+
+def test_the_double_refuses_as_github_does_and_knows_nothing_else(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """With status 200 and its words; what it does not know fails the test."""
+    del repo
+    head = world.github.pulls()[0]
+    node = requests.get(
+        f"{world.github.api_url}/repos/{world.full_name}/pulls/1",
+        headers={"Authorization": f"Bearer {world.token}"},
+        timeout=5,
+    ).json()
+    known = {"pullRequestId": node["node_id"], "expectedHeadOid": node["head"]["sha"]}
+    queue, enable = "enqueuePullRequest", "enablePullRequestAutoMerge"
+
+    def why(name: str, **fields: Any) -> str:
+        return str(_mutation(world, name, **{**known, **fields})["errors"][0]["message"])
+
+    assert "merge queue" in why(queue)
+    assert "expected value" in why(queue, expectedHeadOid="0" * 40)
+    assert "resolve to a node" in why(queue, pullRequestId="PR_x")
+    assert "not allowed" in why(enable, mergeMethod="SQUASH")
+    world.github.protect(methods=["merge"], checks=["ci"], has_auto_merge=True)
+    assert "Squash merges are not allowed" in why(enable, mergeMethod="SQUASH")
+    world.github.close_pull(1)
+    assert "closed" in why(queue)
+    assert head.number == 1
+    assert lane.status is WorkstreamStatus.PR_CREATED
+    for name, fields in (("addStar", {"starrableId": "x"}), (queue, {"pullRequestId": "x"})):
+        _mutation(world, name, **fields)
+        with pytest.raises(AssertionError, match="no such GraphQL request"):
+            world.check()

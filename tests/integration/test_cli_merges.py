@@ -82,6 +82,16 @@ def test_check_fails_where_it_cannot_tell(world: World, repo: Path) -> None:
     assert "there is no lane here" in result.stderr
 
 
+def test_a_lane_that_is_not_here_has_a_row_of_its_own(world: World, repo: Path) -> None:
+    """The others are answered."""
+    result = on(repo, "check", "nobody", "docs", *github(world))
+    assert result.exit_code == 1
+    assert [line.split()[:3] for line in result.stdout.splitlines()[1:]] == [
+        ["nobody", "failed", "-"],
+        ["docs", "pr_created", "open"],
+    ]
+
+
 def test_watch_says_what_happens_and_marks_it(world: World, repo: Path) -> None:
     """Lanes that are settled already end it at once."""
     world.github.merge_pull(1)

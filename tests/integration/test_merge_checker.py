@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import pygit2
 import pytest
 
 from agentrelay.workstream import (
@@ -104,10 +105,11 @@ def test_each_way_to_merge_is_told_with_the_commits_around_it(
 
 def test_the_commits_of_the_lane_need_not_be_here(world: World, repo: Path) -> None:
     """Another clone, whose lane it never was, gets the same answer."""
+    other = world.clone("other")
     lane = submit(world, repo)
     before = main_of(world)
     world.github.merge_pull(1, method="rebase")
-    check = world.merge_checker(world.clone("other")).check_merged(lane)
+    check = world.merge_checker(other).check_merged(lane)
     assert (check.verdict, check.method, check.target_before) == (
         MergeVerdict.MERGED,
         "rebase",
@@ -119,8 +121,6 @@ def test_what_a_push_merged_is_merged_by_no_method(world: World, repo: Path) -> 
     """A fast-forward leaves nothing to tell a method from."""
     lane = submit(world, repo)
     tip = refs(repo)["refs/heads/agentrelay/nightly/parser/integration"]
-    import pygit2
-
     remote = pygit2.Repository(str(world.remote_path))
     remote.references["refs/heads/main"].set_target(tip)
     check = world.merge_checker(repo).check_merged(lane)
@@ -248,6 +248,115 @@ def test_a_renamed_repository_is_followed_once(world: World, repo: Path) -> None
     assert [request.status for request in world.github.requests[since:]] == [304]
 
 
+@pytest.mark.parametrize(
+    "body",
+    ["[{}]", '[{"sha": "x", "parents": [], "commit": {"author": {"email": "e", "date": "now"}}}]'],
+)
+def test_commits_that_are_none_leave_the_verdict_alone(world: World, repo: Path, body: str) -> None:
+    """Nonsense about the commits is not nonsense about the merge."""
+    lane = submit(world, repo)
+    world.github.merge_pull(1)
+    world.github.faults.add(Fault.status(200, body=body, path="/commits", times=99))
+    check = world.merge_checker(repo).check_merged(lane)
+    assert (check.verdict, check.method) == (MergeVerdict.MERGED, None)
+
+
+def test_a_comparison_that_says_nothing_decides_nothing(world: World, repo: Path) -> None:
+    """Whether the merge holds all of the lane cannot be told then."""
+    lane = submit(world, repo)
+    branch = str(lane.state.branch_name)
+    commit_files(world.remote_path, {"review.txt": "x\n"}, message="More", branch=branch)
+    world.github.merge_pull(1)
+    for fault in (
+        Fault.status(200, body="{}", path="/compare/", times=9),
+        Fault.status(403, message="Resource not accessible", path="/compare/"),
+    ):
+        world.github.faults.add(fault)
+        check = world.merge_checker(repo).check_merged(lane)
+        assert check.verdict is MergeVerdict.CANNOT_TELL
+        world.github.faults.clear()
+    # GitHub has never seen the lane's commit: then it was not merged either.
+    work(lane, prefix="later")
+    check = world.merge_checker(repo).check_merged(lane)
+    assert (check.verdict, "holds work besides" in str(check.reason)) == (
+        MergeVerdict.CANNOT_TELL,
+        True,
+    )
+
+
+def test_a_pull_request_for_another_target_only_is_named(world: World, repo: Path) -> None:
+    """The reason says where it goes instead."""
+    lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+    world.runner(repo).prepare(lane)
+    work(lane)
+    commit_files(world.remote_path, {"next.txt": "x\n"}, message="Next", branch="next")
+    other = WorkstreamRuntime(
+        WorkstreamSpec("parser", merge_target_branch="next"), lane.state, lane.artifacts
+    )
+    world.runner(repo).integrate(other)
+    check = world.merge_checker(repo).check_merged(lane)
+    assert check.verdict is MergeVerdict.CANNOT_TELL
+    assert "is for 'next', not for 'main'" in str(check.reason)
+
+
+def test_a_pull_request_of_ours_that_makes_no_sense_is_not_left_out(
+    world: World, repo: Path
+) -> None:
+    """It might be the open one."""
+    lane = submit(world, repo)
+    item = (
+        '[{"number": 1, "head": {"ref": "agentrelay/nightly/parser/integration", "repo":'
+        ' {"full_name": "octo/widgets"}}, "base": {"ref": "main"}}]'
+    )
+    world.github.faults.add(Fault.status(200, body=item, path="/pulls", times=99))
+    assert world.merge_checker(repo).check_merged(lane).verdict is MergeVerdict.CANNOT_TELL
+
+
+def test_a_branch_with_more_pull_requests_than_a_page_is_read_to_the_end(
+    world: World, repo: Path
+) -> None:
+    """The open one may be on any page."""
+    lane = submit(world, repo)
+    branch = str(lane.state.branch_name)
+    for number in range(1, 103):
+        world.github.close_pull(number)
+        world.github.open_pull(head=branch, base="main", title="Again")
+    assert world.merge_checker(repo).check_merged(lane).verdict is MergeVerdict.OPEN
+
+
+def test_a_fork_of_the_same_owner_is_looked_through(world: World, repo: Path) -> None:
+    """GitHub's filter may forget it; nothing is said for certain without a look."""
+    lane = submit(world, repo)
+    checker = world.merge_checker(repo, head_full_name="octo/widgets-fork")
+    check = checker.check_merged(lane)
+    assert (check.verdict, "has no pull request" in str(check.reason)) == (
+        MergeVerdict.CANNOT_TELL,
+        True,
+    )
+
+
+def test_a_squash_of_commits_nobody_shows_is_merged_by_an_untold_method(
+    world: World, repo: Path
+) -> None:
+    """Another clone, and a GitHub that does not list the pull request's commits."""
+    other = world.clone("other")
+    lane = submit(world, repo)
+    world.github.merge_pull(1, method="squash")
+    world.github.faults.add(Fault.status(403, path="/pulls/1/commits", times=99))
+    check = world.merge_checker(other).check_merged(lane)
+    assert (check.verdict, check.method) == (MergeVerdict.MERGED, None)
+
+
+def test_a_history_with_a_hole_proves_nothing(world: World, repo: Path) -> None:
+    """The clone lost a commit of the lane: GitHub's list of them counts instead."""
+    lane = submit(world, repo, commits=3)
+    world.github.merge_pull(1, method="rebase")
+    middle = pygit2.Repository(str(repo)).revparse_single(f"{lane.state.branch_name}~1").id
+    (repo / ".git" / "objects" / str(middle)[:2] / str(middle)[2:]).unlink()
+    check = world.merge_checker(repo).check_merged(lane)
+    assert (check.verdict, check.method) == (MergeVerdict.MERGED, "rebase")
+
+
 # --- many lanes ---------------------------------------------------------------------------
 
 
@@ -297,6 +406,33 @@ def test_an_older_open_pull_request_beats_a_closed_one_that_changed_last(
     world.github.open_pull(head=str(lanes[0].state.branch_name), base="main", title="Again")
     found = world.merge_checker(repo).check_all(lanes)
     assert [check.verdict for check in found] == [MergeVerdict.OPEN, MergeVerdict.OPEN]
+
+
+def test_other_peoples_pull_requests_are_passed_over(world: World, repo: Path) -> None:
+    """And lanes into two targets are answered together."""
+    commit_files(world.remote_path, {"f.txt": "x\n"}, message="F", branch="agentrelay/mine")
+    world.github.open_pull(head="agentrelay/mine", base="main", title="Mine")
+    lanes = [submit(world, repo, "one")]
+    commit_files(world.remote_path, {"n.txt": "x\n"}, message="Next", branch="next")
+    lanes.append(WorkstreamRuntime(WorkstreamSpec("two", merge_target_branch="next")))
+    world.runner(repo).prepare(lanes[1])
+    work(lanes[1])
+    world.runner(repo).integrate(lanes[1])
+    world.github.merge_pull(2)
+    world.github.merge_pull(3)
+    found = world.merge_checker(repo).check_all(lanes)
+    assert [(check.verdict, check.method) for check in found] == [
+        (MergeVerdict.MERGED, "merge"),
+        (MergeVerdict.MERGED, "merge"),
+    ]
+
+
+def test_nothing_is_asked_about_lanes_that_never_were(world: World, repo: Path) -> None:
+    """There is nothing to ask."""
+    never = WorkstreamRuntime(WorkstreamSpec("never"))
+    assert world.merge_checker(repo).check_all([]) == []
+    assert world.merge_checker(repo).check_merged(never).verdict is MergeVerdict.CANNOT_TELL
+    assert world.github.requests == ()
 
 
 def test_a_failure_in_the_middle_keeps_what_is_known(world: World, repo: Path) -> None:
