@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agentrelay.workstream.testing._github_json import Json, Urls
+    from agentrelay.workstream.testing._github_settings import Caller
     from agentrelay.workstream.testing._github_store import HostedRepository, Store
 
 __all__ = ["REPOSITORY_ROUTES", "Call", "Route", "answer", "find_route", "read_fields"]
@@ -57,6 +58,7 @@ class Call:
         query: Query parameters.
         fields: The JSON body.
         path: The path below the repository, for links to other pages.
+        caller: Which kind of credential is shown.
     """
 
     store: Store
@@ -68,6 +70,7 @@ class Call:
     query: Mapping[str, str]
     fields: Json
     path: str
+    caller: Caller = "user"
 
     @property
     def url(self) -> str:
@@ -157,7 +160,7 @@ def read_fields(request: Request, route: Route) -> Json:
 
 
 def _get_repository(call: Call) -> Response:
-    return answer(200, bodies.full_repository(call.urls, call.hosted))
+    return answer(200, bodies.full_repository(call.urls, call.hosted, call.caller))
 
 
 def _get_ref(call: Call) -> Response:
