@@ -43,12 +43,15 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 from agentrelay.workstream.implementations import (
+    Finding,
+    FindingLevel,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     RescuedWork,
     RestoredWork,
+    diagnose,
     forget,
     rescued,
     restore,
@@ -56,6 +59,8 @@ from agentrelay.workstream.implementations import (
 
 __all__ = [
     "CredentialsRejectedError",
+    "Finding",
+    "FindingLevel",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",
@@ -85,6 +90,7 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "diagnose",
     "forget",
     "rescued",
     "restore",

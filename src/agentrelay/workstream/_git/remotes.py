@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import pygit2
 
@@ -31,6 +32,9 @@ from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import LeaseLostError, PushRejectedError, RepositoryError
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
+
+# GIT_DIRECTION_FETCH and GIT_DIRECTION_PUSH, include/git2/net.h.
+_DIRECTIONS: Final = {"fetch": 0, "push": 1}
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,36 @@ class RemoteEnd:
         ref = f"refs/heads/{branch}"
         self._push(f":{ref}", ref, expected, f"delete '{branch}'")
         set_tracking_ref(self.repository, self.tracking_ref(branch), None)
+
+    def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:
+        """List the remote's refs; nothing is transferred or written, on either side.
+
+        Args:
+            purpose: Whom to ask. A server lists its refs for a push only to a credential
+                that may push at all; which refs it would take is not told.
+
+        Returns:
+            Hex ids by full ref name.
+
+        Raises:
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+
+        Source:
+            gitprotocol-http(5), "Discovering References"; both services begin with it.
+        """
+        operation = f"list the refs for a {purpose}"
+
+        def attempt() -> dict[str, str]:
+            remote, url = self._connect_to(pushing=purpose == "push")
+            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            with _translated(operation, url, callbacks):
+                remote.connect(callbacks, _DIRECTIONS[purpose], self._proxy(url))
+                return {str(head.name): str(head.oid) for head in remote.list_heads(connect=False)}
+
+        ends_at = time.monotonic() + self.access.deadline_s
+        libgit2.configure_network()
+        return until_free(attempt, busy=is_transient, what=operation)
 
     def _push(
         self,

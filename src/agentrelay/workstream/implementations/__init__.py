@@ -1,6 +1,11 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
 from agentrelay.workstream.implementations.github_app import GitHubApp
+from agentrelay.workstream.implementations.workstream_doctor import (
+    Finding,
+    FindingLevel,
+    diagnose,
+)
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
 from agentrelay.workstream.implementations.workstream_rescue import (
@@ -13,12 +18,15 @@ from agentrelay.workstream.implementations.workstream_rescue import (
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
 __all__ = [
+    "Finding",
+    "FindingLevel",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
     "RescuedWork",
     "RestoredWork",
+    "diagnose",
     "forget",
     "rescued",
     "restore",
