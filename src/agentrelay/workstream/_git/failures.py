@@ -38,6 +38,7 @@ __all__ = [
 UNSUPPORTED: Final = {
     "refstorage": "the reftable ref format",
     "objectformat": "SHA-256 object names",
+    "unknown object format": "SHA-256 object names",
     "partialclone": "partial clones",
     "compatobjectformat": "a second object format",
 }
