@@ -133,6 +133,24 @@ def everything_imported() -> None:
 
 
 @pytest.fixture
+def fresh_package() -> Iterator[None]:
+    """Let the package be imported anew within a test, and put back what was there.
+
+    The packages themselves have to go as well: importing a module anew would change the
+    attribute of the old package, and some tests after this one would meet two of a class.
+    """
+
+    def ours() -> list[str]:
+        return [name for name in sys.modules if name.split(".")[0] == "agentrelay"]
+
+    before = {name: sys.modules.pop(name) for name in ours()}
+    yield
+    for name in ours():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.fixture
 def pytester(
     everything_imported: None,  # noqa: ARG001  # it must come first
     pytester: pytest.Pytester,

@@ -35,17 +35,21 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.io": ("WorkstreamIntegrator", "WorkstreamPreparer", "WorkstreamTeardown"),
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
+        "Finding",
+        "FindingLevel",
         "GhWorkstreamIntegrator",
         "GitHubApp",
         "GitWorkstreamPreparer",
         "GitWorkstreamTeardown",
         "RescuedWork",
         "RestoredWork",
+        "diagnose",
         "forget",
         "rescued",
         "restore",
     ),
     "implementations.github_app": ("GitHubApp",),
+    "implementations.workstream_doctor": ("Finding", "FindingLevel", "diagnose"),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
     "implementations.workstream_rescue": (
@@ -267,7 +271,9 @@ def test_the_status_is_a_string_enumeration() -> None:
     assert front_door.WorkstreamStatus.__bases__ == (str, Enum)
 
 
-@pytest.mark.parametrize("name", ["WorkstreamSpec", "TaskSummary", "WorkstreamRunResult"])
+@pytest.mark.parametrize(
+    "name", ["WorkstreamSpec", "TaskSummary", "WorkstreamRunResult", "Finding"]
+)
 def test_specifications_and_snapshots_are_frozen(name: str) -> None:
     """They are hashable values, and a change is a new one."""
     parameters = _get(name).__dataclass_params__
