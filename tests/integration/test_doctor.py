@@ -398,6 +398,17 @@ def test_leftovers_are_named_for_what_they_are(agentrelay_world: World, cloned_r
     assert levels(ask(agentrelay_world, cloned_repo), "leftovers") == ["ok"]
 
 
+def test_a_link_in_the_place_of_the_trash_is_not_looked_into(
+    agentrelay_world: World, cloned_repo: Path, tmp_path: Path
+) -> None:
+    """What lies where it leads to is somebody's."""
+    (tmp_path / "mine").touch()
+    _age(tmp_path / "mine")
+    (cloned_repo / ".worktrees").mkdir()
+    (cloned_repo / ".worktrees" / ".trash").symlink_to(tmp_path)
+    assert levels(ask(agentrelay_world, cloned_repo), "leftovers") == ["ok"]
+
+
 def test_a_lock_of_our_own_is_a_leftover_once_its_holder_is_gone(
     agentrelay_world: World, cloned_repo: Path
 ) -> None:

@@ -209,10 +209,11 @@ def test_merge_methods_and_protection_are_told(agentrelay_world: World, cloned_r
     assert "is protected" in found["target-protection"].sentence
     settings.merge_methods = set()
     assert "not at all" in ask(agentrelay_world, cloned_repo)["merge-methods"].sentence
-    fault = Fault.status(500, path="/branches/", times=9)
-    agentrelay_world.github.faults.add(fault)
-    found = ask(agentrelay_world, cloned_repo)
-    assert problems(found) == {"target-protection"}
+    for code in (403, 500):
+        agentrelay_world.github.faults.add(Fault.status(code, path="/branches/", times=9))
+        found = ask(agentrelay_world, cloned_repo)
+        assert problems(found) == {"target-protection"}
+        agentrelay_world.github.clear()
 
 
 def test_few_requests_left_are_a_note(tmp_path: Path) -> None:
@@ -227,6 +228,10 @@ def test_few_requests_left_are_a_note(tmp_path: Path) -> None:
         found = ask(world, repo, api_url=scarce.api_url)
         assert levels(found, "rate-limit") == ["note"]
         assert "49 requests are left of 50" in found["rate-limit"].sentence
+        body, headers = _body(world), [("x-ratelimit-remaining", "4000")]
+        scarce.faults.add(Fault.status(200, body=body, headers=headers, path="widgets$"))
+        found = ask(world, repo, api_url=scarce.api_url)
+        assert found["rate-limit"].sentence == "4000 requests are left"
 
 
 @pytest.mark.parametrize(

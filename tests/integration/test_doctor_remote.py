@@ -150,6 +150,7 @@ def test_an_agent_or_a_named_key_will_do(
         (f"{_known('other.example')} ssh-ed25519 AAAA", False),
         ("|1|!!!|??? ssh-ed25519 AAAA", False),
         ("|1| ssh-ed25519 AAAA", False),
+        ("|1|A|B ssh-ed25519 AAAA", False),
         ("[git.example]:2222 ssh-ed25519 AAAA", False),
         ("# git.example ssh-ed25519 AAAA", False),
         ("@revoked git.example ssh-ed25519 AAAA", False),

@@ -171,18 +171,20 @@ def _lock_files(common_dir: Path) -> Iterator[Path]:
 
 def _is_older(path: Path, before_s: float) -> bool:
     """Tell whether something was last written before a time; what is gone was not."""
-    try:
-        return path.lstat().st_mtime < before_s
-    except OSError:
-        return False
+    found = _look(path)
+    return found is not None and found.st_mtime < before_s
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.lstat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    found = _look(path)
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
+def _look(path: Path) -> os.stat_result | None:
+    """Return what the system knows of a path; ``None`` once its owner has removed it."""
+    with contextlib.suppress(OSError):
+        return path.lstat()
+    return None
 
 
 def _is_dead(path: Path) -> bool:
