@@ -86,7 +86,6 @@ def test_settings_that_only_git_heeds_are_named_and_not_shown(
     for name in ("credential.helper", "extraheader", "core.sshcommand", "and 1 more"):
         assert name in found.sentence
     assert "hunter2" not in f"{found.sentence}{found.fix}"
-    _config(agentrelay_world.clone("other"))
     monkeypatch.delenv("GIT_SSH_COMMAND")
     monkeypatch.delenv("GIT_ASKPASS")
     clean = ask(agentrelay_world, agentrelay_world.clone("clean"))

@@ -144,12 +144,13 @@ def find_leftovers(
     found = dict.fromkeys(_below(trash_dir), "a removed worktree that is not unlinked yet")
     found |= dict.fromkeys(_below(own_dir / "trash"), "a removed entry that is not unlinked yet")
     found |= dict.fromkeys(own_dir.glob("new-*"), "an entry that was never finished")
-    dead = (path for path in _below(own_dir / "held") if _is_dead(path))
+    dead = (path for path in _below(own_dir / "held") if _is_held(path) is False)
     found |= dict.fromkeys(dead, "a lock whose holder is gone")
     found |= {
         entry.admin_dir: "a worktree that is half made"
         for entry in entries(repository)
-        if entry.is_half_made
+        # A lane's entry is called like the lane's lock, which is held while files are written.
+        if entry.is_half_made and not _is_held(own_dir / "lanes" / f"{entry.admin_dir.name}.lock")
     }
     return {path: found[path] for path in sorted(found) if _is_older(path, before_s)}
 
@@ -187,21 +188,21 @@ def _look(path: Path) -> os.stat_result | None:
     return None
 
 
-def _is_dead(path: Path) -> bool:
-    """Tell whether a file that its holder keeps locked in the kernel is held by nobody.
+def _is_held(path: Path) -> bool | None:
+    """Tell whether somebody holds the kernel's lock on a file; ``None`` if that cannot be told.
 
-    The kernel's lock is asked for, for an instant and together with any other asker.
+    The lock is asked for, for an instant and together with any other asker.
     """
     if sys.platform == "win32":
-        return False
+        return None
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
-        return False
+        return True
     finally:
         os.close(descriptor)
-    return True
+    return False

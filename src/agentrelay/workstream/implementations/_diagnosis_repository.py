@@ -263,12 +263,12 @@ def _look_at_leftovers(sheet: Sheet, repository: OpenRepository, before_s: float
     trash_dir = repository.path / WORKTREES_DIR / ".trash"
     found = inspection.find_leftovers(repository, trash_dir=trash_dir, before_s=before_s)
     if not found:
-        sheet.ok("leftovers", "no run that was killed left anything")
+        sheet.ok("leftovers", "nothing of what killed runs leave is there")
         return
     said = [f"'{path}' ({what})" for path, what in found.items()]
     sheet.note(
         "leftovers",
-        f"runs that were killed left {_listed(said)}",
+        f"there is what killed runs leave: {_listed(said)}",
         "Repeat the command that was interrupted: preparing completes a lane, and tearing it "
         "down sweeps up.",
     )
