@@ -198,6 +198,18 @@ def test_a_repository_that_answers_by_another_name_is_a_note(
     assert "octo/gadgets" in found["github-repository"].sentence
 
 
+def test_a_server_that_repeats_the_token_does_not_get_it_shown(
+    agentrelay_world: World, cloned_repo: Path
+) -> None:
+    """Whatever an answer says, the token that was found is masked in every finding."""
+    assert agentrelay_world.token is not None
+    body = f'{{"full_name": "octo/{agentrelay_world.token}"}}'
+    agentrelay_world.github.faults.add(Fault.status(200, body=body, path="widgets$"))
+    found = ask(agentrelay_world, cloned_repo)
+    assert "is called octo/*** now" in found["github-repository"].sentence
+    assert not any(agentrelay_world.token in f"{one}" for one in found.values())
+
+
 def test_merge_methods_and_protection_are_told(agentrelay_world: World, cloned_repo: Path) -> None:
     """They are nobody's fault: a reader wants to know them."""
     settings = agentrelay_world.github.settings
