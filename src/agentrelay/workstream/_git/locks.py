@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 
 from filelock import FileLock, Timeout
 
-from agentrelay.workstream.errors import LaneBusyError, RepositoryError
+from agentrelay.workstream.errors import LaneBusyError, LaneConflictError, RepositoryError
 
 __all__ = ["Backoff", "hold", "until_free"]
 
@@ -66,8 +66,12 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
 
     Raises:
         LaneBusyError: Somebody else held it all that time.
+        LaneConflictError: The lock file is a link.
         RepositoryError: The lock file cannot be made.
     """
+    if lock_path.is_symlink():
+        message = f"'{lock_path}' is a symbolic link, and could lead outside the repository"
+        raise LaneConflictError(message, obstacle=lock_path, hint="Look at it, then remove it.")
     started = time.monotonic()
     key = str(lock_path)
     with _registry:

@@ -16,10 +16,22 @@ import pygit2
 from agentrelay.workstream._git.failures import is_existing, is_locked, repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
+from agentrelay.workstream._git.repository import (
+    HEX_LENGTH,
+    OpenRepository,
+    read_ref,
+    refuse_links,
+)
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
+__all__ = [
+    "create_ref",
+    "delete_ref",
+    "refs_below",
+    "refuse_blocked",
+    "release_dead_lock",
+    "set_tracking_ref",
+]
 
 
 def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message: str) -> bool:
@@ -50,14 +62,7 @@ def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message:
             raise
         return True
 
-    parts = ref.split("/")
-    for length in range(3, len(parts)):
-        shorter = "/".join(parts[:length])
-        if repository.handle.references.get(shorter) is not None:
-            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
-            raise LaneConflictError(
-                text, obstacle=shorter, hint="Rename or delete that branch, or rename the graph."
-            )
+    refuse_blocked(repository, ref, hint="Rename or delete that branch, or rename the graph.")
     try:
         with repository_failures(f"create the ref '{ref}'", path=repository.path):
             return until_free(create, busy=is_locked, what=f"create the ref '{ref}'")
@@ -69,6 +74,28 @@ def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message:
         raise LaneConflictError(
             text, obstacle=below[0], hint="Rename or delete that branch, or rename the graph."
         ) from error
+
+
+def refuse_blocked(repository: OpenRepository, ref: str, *, hint: str) -> None:
+    """Refuse a ref that cannot be made, because of another ref or of a link in its path.
+
+    Args:
+        repository: Repository it would be in.
+        ref: Full ref name.
+        hint: What the reader can do about the other.
+
+    Raises:
+        LaneConflictError: Another ref stands where its directory would, or a link there
+            leads its file or its log elsewhere.
+    """
+    for top in (repository.common_dir / "refs", repository.common_dir / "logs"):
+        refuse_links(top / ref.removeprefix("refs/" if top.name == "refs" else ""), below=top)
+    parts = ref.split("/")
+    for length in range(3, len(parts)):
+        shorter = "/".join(parts[:length])
+        if repository.handle.references.get(shorter) is not None:
+            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
+            raise LaneConflictError(text, obstacle=shorter, hint=hint)
 
 
 def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None) -> None:
@@ -211,8 +238,10 @@ def _drop_packed(packed: Path, ref: str, *, scratch: Path) -> None:
             kept.append(line)
     if len(kept) == len(lines):
         return
-    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git.
-    with scratch.open("wb") as stream:
+    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git. A new
+    # file always: what is there may be a link to somebody's.
+    scratch.unlink(missing_ok=True)
+    with scratch.open("xb") as stream:
         stream.write(b"".join(kept))
         stream.flush()
         os.fsync(stream.fileno())

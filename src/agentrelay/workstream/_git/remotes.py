@@ -8,29 +8,35 @@ redirect before asking. Each of these is closed here.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pygit2
+from pygit2.enums import ConfigLevel
 
 from agentrelay.workstream._git import libgit2
-from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
+from agentrelay.workstream._git.exchange import Callbacks, Endpoint, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
     is_transient,
     remote_failures,
 )
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.refs import set_tracking_ref
+from agentrelay.workstream._git.refs import refuse_blocked, set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import LeaseLostError, PushRejectedError, RepositoryError
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
+
+_HELPER: Final = re.compile(r"[A-Za-z0-9+.-]+::")
+_REWRITE: Final = re.compile(r"url\.(?P<base>.*)\.(?P<kind>(?:push)?insteadof)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,17 @@ class RemoteEnd:
 
         Raises:
             CredentialsRejectedError: The remote refused the credential, or none was found.
+            LaneConflictError: A stale remote-tracking ref stands where a new one belongs.
             RemoteUnavailableError: No usable answer in time.
         """
+        for branch in branches:
+            # Found out now, and not when the remote has been changed already.
+            refuse_blocked(
+                self.repository,
+                self.tracking_ref(branch),
+                hint=f"If the remote has no such branch any more, 'git remote prune "
+                f"{self.access.remote}' removes it; else rename that branch.",
+            )
         names = " and ".join(f"'{branch}'" for branch in branches)
         specs = [f"+refs/heads/{branch}:{self.tracking_ref(branch)}" for branch in branches]
 
@@ -234,7 +249,11 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         raise _no_remote(repository, access.remote) from error
     url = _absolute(remote.url or "", repository)
     push_url = _absolute(remote.push_url or remote.url or "", repository)
-    if repository.handle.is_shallow and (url.startswith(("/", "file:"))):
+    for address in (url, push_url):
+        _refuse_program(address, repository, access.remote)
+    _refuse_led_away(repository, access.remote, url, key="url")
+    _refuse_led_away(repository, access.remote, push_url, key="pushurl")
+    if repository.handle.is_shallow and url.startswith(("/", "file:")):
         message = f"'{repository.path}' is a shallow clone, and its remote '{redact(url)}' a path"
         raise RepositoryError(
             message,
@@ -242,6 +261,62 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
             hint="libgit2 would damage it: run 'git fetch --unshallow', or use another address.",
         )
     return RemoteEnd(repository, access, redact(url), redact(push_url))
+
+
+def _refuse_program(url: str, repository: OpenRepository, name: str) -> None:
+    """Refuse an address that git would start a program for, before anything resolves it.
+
+    Source:
+        gitremote-helpers(7), "URL SYNTAX"; and that ssh takes a host for an option if it
+        starts with a dash (CVE-2017-1000117).
+    """
+    if _HELPER.match(url) or Endpoint.of(url).host.startswith("-"):
+        message = f"the remote '{name}' of '{repository.path}' has an address that names a program"
+        raise RepositoryError(
+            message,
+            path=repository.path,
+            hint="Use an https or ssh address, or a path; remote helpers are not run.",
+        )
+
+
+def _refuse_led_away(repository: OpenRepository, name: str, url: str, *, key: str) -> None:
+    """Refuse an address that the repository's own rules lead to another host.
+
+    Every worktree shares that configuration, so whoever works in one could have the token
+    sent anywhere by a single line. Rules of the user's or the system's are believed.
+    """
+    if _is_local(url):
+        return
+    config = repository.handle.config
+    keys = [f"remote.{name}.{key}", f"remote.{name}.url"]
+    raw = next((str(config[name]) for name in keys if name in config), url)
+    written, led = Endpoint.of(raw), Endpoint.of(url)
+    same_port = written.scheme != led.scheme or written.port == led.port
+    if written.host == led.host and same_port:
+        return
+    for entry in config:
+        rule = _REWRITE.fullmatch(entry.name)
+        if (
+            rule is not None
+            and entry.level in {ConfigLevel.LOCAL, ConfigLevel.WORKTREE}
+            and raw.startswith(str(entry.value))
+            and url.startswith(rule["base"])
+        ):
+            message = (
+                f"url.*.insteadOf in the configuration of '{repository.path}' leads the "
+                f"remote '{name}' to another host, '{redact(led.name)}'"
+            )
+            raise RepositoryError(
+                message,
+                path=repository.path,
+                hint="No credential follows. Write the new address into the remote itself, or "
+                "the rule into your own configuration ('git config --global').",
+            )
+
+
+def _is_local(url: str) -> bool:
+    """Return whether an address is a path of this machine."""
+    return url.startswith(("/", "~", ".", "file:")) or not url
 
 
 def _no_remote(repository: OpenRepository, name: str) -> RepositoryError:

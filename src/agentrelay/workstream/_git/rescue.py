@@ -16,7 +16,7 @@ import pygit2
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.refs import create_ref
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
     refuse_repositories_inside,
@@ -225,9 +225,7 @@ class Rescuer:
         return [
             word
             for word in words
-            if len(word) == HEX_LENGTH
-            and word in handle
-            and isinstance(handle[word], pygit2.Commit)
+            if is_commit_id(word) and word in handle and isinstance(handle[word], pygit2.Commit)
         ]
 
     def _tree_of(self, commit_id: str) -> str:

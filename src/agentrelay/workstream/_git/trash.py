@@ -9,6 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from agentrelay.workstream.errors import LaneConflictError
+
 __all__ = ["remove_tree", "set_aside", "sweep_trash", "unlink_tree"]
 
 
@@ -26,8 +28,10 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
         The directory that holds the tree now, or ``None`` when there was nothing.
 
     Raises:
+        LaneConflictError: The trash directory is a link.
         OSError: It cannot be renamed.
     """
+    _refuse_link(trash_dir)
     while os.path.lexists(path):
         grave = _make_grave(trash_dir)
         try:
@@ -42,6 +46,13 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
         else:
             return grave
     return None
+
+
+def _refuse_link(trash_dir: Path) -> None:
+    """Refuse a trash directory that leads elsewhere: it is emptied without looking."""
+    if trash_dir.is_symlink():
+        message = f"'{trash_dir}' is a symbolic link, and could lead outside the repository"
+        raise LaneConflictError(message, obstacle=trash_dir, hint="Look at it, then remove it.")
 
 
 def _make_grave(trash_dir: Path) -> Path:
@@ -72,8 +83,10 @@ def sweep_trash(trash_dir: Path) -> None:
     the same tree just now; each file goes once.
 
     Raises:
+        LaneConflictError: The trash directory is a link: what is there was never thrown away.
         OSError: Something cannot be unlinked.
     """
+    _refuse_link(trash_dir)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(trash_dir)):
             unlink_tree(trash_dir / name)

@@ -25,7 +25,7 @@ import pygit2
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream.errors import LaneConflictError
 
@@ -176,7 +176,7 @@ def last_logged(repository: OpenRepository, entry: Entry) -> str | None:
         for line in reversed((entry.admin_dir / "logs" / "HEAD").read_bytes().splitlines()):
             fields = line.split(b" ", 2)
             commit_id = fields[1].decode("ascii", "replace") if len(fields) > 1 else ""
-            if len(commit_id) == HEX_LENGTH and commit_id in repository.handle:
+            if is_commit_id(commit_id) and commit_id in repository.handle:
                 return commit_id
     return None
 
