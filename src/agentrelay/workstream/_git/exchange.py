@@ -243,6 +243,8 @@ class Callbacks(pygit2.RemoteCallbacks):
 
     def push_negotiation(self, updates: list[Any]) -> None:
         """Compare what the remote has now with what the caller saw: the lease."""
+        # Nothing looks at the clock while the remote lists its refs.
+        self._check_deadline("nothing was sent")
         for update in updates:
             ref = update.dst_refname
             if self._expected is None or ref not in self._expected:

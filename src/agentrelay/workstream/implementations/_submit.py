@@ -44,11 +44,16 @@ def submit(
             _refuse_work_beside_the_branch(lane, repository)
             tip = _bring_up_to_date(runtime, lane, repository, end)
             _tell_unsaved(runtime, lane)
-        if tip is None:
-            _nothing_to_merge(runtime, lane)
-            return
-        with api.client(address) as client:
-            pull = _settle(runtime, lane, client, tip)
+        pull = None
+        if tip is not None:
+            with api.client(address) as client:
+                pull = _settle(runtime, lane, client, tip)
+    with repository_failures("write the lane's signals", path=lane.signal_dir):
+        _record(runtime, lane, pull)
+
+
+def _record(runtime: WorkstreamRuntime, lane: Lane, pull: PullRequest | None) -> None:
+    """Write down how the lane was submitted; without a pull request nothing was to merge."""
     if pull is None:
         _nothing_to_merge(runtime, lane)
     elif pull.state == "merged":
