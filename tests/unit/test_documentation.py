@@ -42,6 +42,7 @@ _PAGES: Final = (
     "docs/ARCHITECTURE.md",
     "docs/cli.md",
     "docs/credentials.md",
+    "docs/fault-matrix.md",
     "docs/testing.md",
 )
 # Where a reader may look for a name that starts with a capital letter.
