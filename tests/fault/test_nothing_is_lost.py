@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -389,3 +392,36 @@ def test_a_teardown_in_a_damaged_history_keeps_the_branches_and_says_so(place: P
     (place.repo / ".git/objects" / older[:2] / older[2:]).unlink()
     place.tear_down()
     assert work in refs(place.repo).values()
+
+
+@pytest.mark.child
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts are Linux's")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_disk_mounted_in_the_worktree_is_not_emptied(place: Place) -> None:
+    """A cache mounted into an agent's worktree belongs to everybody."""
+    cache = place.worktree / "shared cache"
+    cache.mkdir()
+    said = place.repo / "said"
+    child = os.fork()
+    if child == 0:  # pragma: no cover - measured in the parent only
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            # CLONE_NEWNS: what is mounted from here on, only this child sees; then the
+            # same for what "shared" mounts would pass on (MS_REC | MS_PRIVATE).
+            if libc.unshare(0x20000) or libc.mount(b"none", b"/", None, 0x44000, None):
+                os._exit(77)
+            if libc.mount(b"none", os.fsencode(cache), b"tmpfs", 0, b"size=64k"):
+                os._exit(77)
+            (cache / "everybodys").write_text("everybody's")
+            place.tear_down()
+            said.write_text("\n".join(place.runtime.artifacts.concerns))
+            os._exit(0 if (cache / "everybodys").exists() else 1)
+        except BaseException:  # noqa: BLE001 - a child must not go on as a second pytest
+            traceback.print_exc()
+            os._exit(2)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status == 77:
+        pytest.skip("mounting needs more rights")
+    assert status == 0
+    assert "shared cache" in said.read_text()
+    assert "unmount it" in said.read_text()

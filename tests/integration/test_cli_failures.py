@@ -70,7 +70,7 @@ def test_no_command_takes_a_token_and_help_says_where_it_is_looked_for() -> None
         assert "130  interrupted" in text
     commands = run("--help").stdout.partition("Commands:\n")[2].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in commands] == [
-        "demo", "prepare", "integrate", "teardown", "status"
+        "demo", "prepare", "integrate", "teardown", "status", "rescued", "restore", "forget"
     ]  # fmt: skip
 
 

@@ -414,7 +414,7 @@ def test_a_pull_request_nobody_wrote_down_keeps_both_branches(world: World, a: P
 
 @pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
 def test_the_branches_of_a_merged_pull_request_go(world: World, a: Place, method: Any) -> None:
-    """Nothing is left, nothing is kept, nothing is said; GitHub is not even asked."""
+    """Nothing is left, kept or said; GitHub is asked only where the commits are others now."""
     a.prepare()
     a.work("one.py")
     a.work("two.py")
@@ -422,9 +422,22 @@ def test_the_branches_of_a_merged_pull_request_go(world: World, a: Place, method
     world.github.merge_pull(1, method=method)
     world.github.clear()
     assert a.tear_down() == ""
-    assert world.github.requests == ()
+    assert [request.method for request in world.github.requests] == ["GET"] * (method != "merge")
     assert at_remote(world) is None
     assert [ref for ref in refs(a.repo) if "agentrelay" in ref] == []
+
+
+def test_an_open_pull_request_keeps_its_branches_though_the_target_has_its_content(
+    world: World, a: Place
+) -> None:
+    """Somebody committed the same change to the target: the pull request is open all the same."""
+    a.prepare()
+    tip = a.work()
+    a.integrate()
+    commit_files(world.remote_path, {"work.py": "work.py\n"}, message="Same", branch="main")
+    assert "is open" in a.tear_down()
+    assert refs(a.repo)[REF] == at_remote(world) == tip
+    assert [pull.state for pull in world.github.pulls()] == ["open"]
 
 
 def test_the_branches_of_a_closed_pull_request_go_and_the_work_is_kept(

@@ -8,12 +8,14 @@ once it is refused no longer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Optional, assert_type
 
 from agentrelay.workstream import (
     CredentialsRejectedError,
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     LaneBusyError,
@@ -25,6 +27,8 @@ from agentrelay.workstream import (
     RemoteError,
     RemoteUnavailableError,
     RepositoryError,
+    RescuedWork,
+    RestoredWork,
     StandardWorkstreamRunner,
     TaskSummary,
     WorkstreamArtifacts,
@@ -38,9 +42,12 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    forget,
+    rescued,
+    restore,
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
-from agentrelay.workstream.credentials import Secret
+from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenProvider
 from agentrelay.workstream.implementations import (
     workstream_integrator,
     workstream_preparer,
@@ -240,6 +247,51 @@ def ask_at_run_time(part: object) -> str:
     return "neither"
 
 
+# --- sources of tokens ------------------------------------------------------------------
+
+
+class Vault:
+    """A provider of one's own."""
+
+    source = "the vault"
+
+    def serves(self, host: str) -> bool:
+        """Serve everybody."""
+        return bool(host)
+
+    def token_for(self, host: str, path: str) -> str:
+        """Name a token."""
+        return f"token-for-{host}-{path}"
+
+    def was_refused(self, token: Secret) -> bool:
+        """Have no other."""
+        return not token
+
+
+def sources(repo: Path) -> None:
+    """Pass an app, or something like it, wherever a token is taken."""
+    app = GitHubApp(
+        12345,
+        private_key_path=Path("app.pem"),
+        installation_id=1,
+        extra_permissions={"workflows": "write"},
+        api_url="https://ghe.example/api/v3",
+        full_name="octo/widgets",
+        timeout_s=5,
+    )
+    GitHubApp("Iv23li", private_key=Secret("pem"))
+    GitHubApp("Iv23li", private_key_variable="APP_KEY")
+    GitHubApp("Iv23li", "pem")  # type: ignore[call-arg]  # settings are passed by name
+    assert_type(GitHubApp.from_environment(), GitHubApp | None)
+    assert_type(app.token_for("ghe.example", "octo/widgets"), Secret)
+    provider: TokenProvider = app
+    provider = Vault()
+    for token in (app, provider, AfterEnvironment(app)):
+        GitWorkstreamPreparer(repo, "g", token=token)
+        GhWorkstreamIntegrator(repo, token=token)
+        GitWorkstreamTeardown(repo, token=token)
+
+
 # --- errors -----------------------------------------------------------------------------
 
 
@@ -273,3 +325,23 @@ def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for
 def builtin_parents(busy: LaneBusyError, name: LaneNameError) -> tuple[TimeoutError, ValueError]:
     """Two of them are also what the standard library calls them."""
     return busy, name
+
+
+# --- what clean-ups kept ----------------------------------------------------------------
+
+
+def find_lost_work(repo: Path) -> None:
+    """List, restore and forget; each takes what the other returned."""
+    found = assert_type(rescued(repo), list[RescuedWork])
+    assert_type(rescued(repo, graph="nightly", workstream_id="parser"), list[RescuedWork])
+    work = found[0]
+    assert_type(work.kept_at, Optional[datetime])
+    assert_type(work.files, tuple[str, ...])
+    assert_type(work.is_older_than(60.0), bool)
+    done = assert_type(restore(repo, work), RestoredWork)
+    assert_type(done.branch, Optional[str])
+    restore(repo, work.ref, branch="back")
+    restore(repo, work, directory=repo / "back")
+    assert_type(forget(repo, [work, "nightly/parser/x/y"]), list[RescuedWork])
+    forget(repo, older_than_s=86_400.0, graph="nightly")
+    forget(repo, graph="nightly", lane_timeout_s="1")  # type: ignore[arg-type]

@@ -43,6 +43,7 @@ _PAGES: Final = (
     "docs/cli.md",
     "docs/credentials.md",
     "docs/fault-matrix.md",
+    "docs/reliability.md",
     "docs/testing.md",
 )
 # Where a reader may look for a name that starts with a capital letter.

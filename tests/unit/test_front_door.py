@@ -36,11 +36,25 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
         "GhWorkstreamIntegrator",
+        "GitHubApp",
         "GitWorkstreamPreparer",
         "GitWorkstreamTeardown",
+        "RescuedWork",
+        "RestoredWork",
+        "forget",
+        "rescued",
+        "restore",
     ),
+    "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
+    "implementations.workstream_rescue": (
+        "RescuedWork",
+        "RestoredWork",
+        "forget",
+        "rescued",
+        "restore",
+    ),
     "implementations.workstream_teardown": ("GitWorkstreamTeardown",),
 }
 
@@ -172,7 +186,9 @@ def test_the_front_door_lists_everything_it_offers_in_order() -> None:
     public = {
         name
         for name, value in vars(front_door).items()
-        if inspect.isclass(value) and value.__module__.startswith(_PACKAGE)
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__.startswith(_PACKAGE)
+        and not name.startswith("_")
     }
     assert set(listed) == public
     documented = {name for names in _HOMES.values() for name in names}

@@ -44,13 +44,20 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations import (
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    RescuedWork,
+    RestoredWork,
+    forget,
+    rescued,
+    restore,
 )
 
 __all__ = [
     "CredentialsRejectedError",
     "GhWorkstreamIntegrator",
+    "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
     "LaneBusyError",
@@ -63,6 +70,8 @@ __all__ = [
     "RemoteError",
     "RemoteUnavailableError",
     "RepositoryError",
+    "RescuedWork",
+    "RestoredWork",
     "StandardWorkstreamRunner",
     "TaskSummary",
     "WorkstreamArtifacts",
@@ -76,6 +85,9 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "forget",
+    "rescued",
+    "restore",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Durations a caller set, checked before anything is done with them.
+"""Durations and sizes a caller set, checked before anything is done with them.
 
 A negative or endless wait means something else to every clock it reaches: a lock waits
 for ever, a deadline never comes, a socket gives up at once. None of them gets that far.
@@ -11,7 +11,7 @@ from typing import Final
 
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["check_seconds", "check_whole_seconds"]
+__all__ = ["check_bytes", "check_seconds", "check_whole_seconds"]
 
 # A socket waits in poll(2), which counts milliseconds in a C int. Measured: 2**32 ms and
 # 0.2 s more were over after 0.2 s.
@@ -56,6 +56,23 @@ def check_whole_seconds(name: str, value: object) -> None:
         raise RepositoryError(
             f"{name} is {_shown(value)}, which the API's client cannot wait",
             hint=f"Set {name} to a whole number of seconds, from 1 to {_LONGEST_POLL_S}.",
+        )
+
+
+def check_bytes(name: str, value: object) -> None:
+    """Accept a number of bytes, 0 included.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What the caller set it to.
+
+    Raises:
+        RepositoryError: It is no ``int``, or negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RepositoryError(
+            f"{name} is {_shown(value)}, which is no size",
+            hint=f"Set {name} to a whole number of bytes, 0 or more.",
         )
 
 

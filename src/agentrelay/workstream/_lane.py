@@ -16,11 +16,13 @@ from typing import Final
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
 
 __all__ = [
+    "RESCUE_PREFIX",
     "SIGNALS_DIR",
     "WORKTREES_DIR",
     "Lane",
     "check_branch_name",
     "check_name",
+    "rescue_prefix",
     "same_on_some_file_system",
 ]
 
@@ -29,6 +31,8 @@ WORKTREES_DIR: Final = ".worktrees"
 SIGNALS_DIR: Final = ".workflow"
 
 _PREFIX: Final = "agentrelay"
+# Refs below it keep what a clean-up found nowhere else: ``<graph>/<id>/<time>/<label>``.
+RESCUE_PREFIX: Final = f"refs/{_PREFIX}/rescue/"
 _SUFFIX: Final = "integration"
 _REF: Final = "refs/heads/"
 
@@ -150,6 +154,29 @@ def check_branch_name(name: object, *, kind: str) -> str:
             hint="Give the short name of a branch, such as 'main' or 'release/2'.",
         )
     return str(name)
+
+
+def rescue_prefix(graph: str | None, workstream_id: str | None) -> str:
+    """Return the prefix of the rescue refs of all lanes, of a graph's, or of one lane.
+
+    Raises:
+        LaneNameError: A name breaks a rule, or an id is given without its graph.
+    """
+    if graph is None:
+        if workstream_id is None:
+            return RESCUE_PREFIX
+        rule = "a workstream id alone names no lane"
+        raise LaneNameError(
+            f"{ascii(workstream_id)[:120]} needs its graph: {rule}",
+            name=str(workstream_id),
+            rule=rule,
+            hint="Give the graph's name as well.",
+        )
+    check_name(graph, kind="graph name")
+    if workstream_id is None:
+        return f"{RESCUE_PREFIX}{graph}/"
+    check_name(workstream_id, kind="workstream id")
+    return f"{RESCUE_PREFIX}{graph}/{workstream_id}/"
 
 
 def same_on_some_file_system(one: str, other: str) -> bool:
@@ -275,7 +302,7 @@ class Lane:
     @property
     def rescue_prefix(self) -> str:
         """Prefix of the refs under which the lane's otherwise lost work is kept."""
-        return f"refs/{_PREFIX}/rescue/{self.graph}/{self.workstream_id}/"
+        return f"{RESCUE_PREFIX}{self.graph}/{self.workstream_id}/"
 
     def __str__(self) -> str:
         """Return ``graph/id``, as messages name a lane."""

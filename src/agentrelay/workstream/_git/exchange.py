@@ -54,11 +54,15 @@ class RemoteAccess:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Scheme, host and port of an address: what a credential is pinned to."""
+    """Scheme, host and port of an address: what a credential is pinned to.
+
+    The path says which repository it is, and does not take part in comparisons.
+    """
 
     scheme: str
     host: str
     port: int | None
+    path: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, url: str) -> Endpoint:
@@ -74,7 +78,7 @@ class Endpoint:
                 port = parts.port or _USUAL_PORTS.get(parts.scheme)
             except ValueError:
                 port = None
-            return cls(parts.scheme.lower(), (parts.hostname or "").lower(), port)
+            return cls(parts.scheme.lower(), (parts.hostname or "").lower(), port, parts.path)
         host = url.partition(":")[0].rpartition("@")[2]
         return cls("ssh", host.lower(), 22)
 
@@ -115,7 +119,8 @@ class Callbacks(pygit2.RemoteCallbacks):
         self._expected = expected
         self._announce = announce
         self._ends_at = ends_at
-        self._secret_offered = False
+        self._offered: credentials.Credential | None = None
+        self._renewed = False
         self._ssh_ways: list[tuple[str, Any]] | None = None
         self.source: str | None = None
         self.secret = ""
@@ -139,7 +144,10 @@ class Callbacks(pygit2.RemoteCallbacks):
     def credentials(
         self, url: str, username_from_url: str | None, allowed_types: CredentialType
     ) -> Any:
-        """Offer each credential once, and only to the host it is for."""
+        """Offer each credential once, and only to the host it is for.
+
+        A source that mints tokens is told of a refusal, and asked for one more.
+        """
         asking = Endpoint.of(url)
         if asking != self._pinned:
             message = (
@@ -159,7 +167,7 @@ class Callbacks(pygit2.RemoteCallbacks):
         raise CredentialsRejectedError(message, url=self._url, hint="Use https with a token.")
 
     def _password(self, username: str | None) -> pygit2.UserPass:
-        if self._secret_offered:
+        if self._offered is not None and (self._renewed or not self._offered.was_refused()):
             message = f"'{self._url}' refused the credential from {self.source}"
             raise CredentialsRejectedError(
                 message,
@@ -170,18 +178,23 @@ class Callbacks(pygit2.RemoteCallbacks):
         if self._pinned.scheme != "https" and not credentials.is_loopback(self._pinned.host):
             message = f"'{self._url}' asks for a token over a connection that is not encrypted"
             raise CredentialsRejectedError(message, url=self._url, hint="Use an https address.")
-        found = credentials.find_credential(self._pinned.name, token=self._access.token)
+        self._renewed = self._offered is not None
+        found = credentials.find_credential(
+            self._pinned.name, path=self._pinned.path, token=self._access.token
+        )
         if found is None:
             message = f"'{self._url}' asks for a credential, and none was found"
             raise CredentialsRejectedError(
                 message,
                 url=self._url,
-                hint=credentials.describe_search(self._pinned.name),
+                hint=credentials.describe_search(self._pinned.name, token=self._access.token),
             )
-        self._secret_offered = True
+        self._offered = found
         self.source = found.source
         self.secret = found.secret.reveal()
-        return pygit2.UserPass(username or found.username, self.secret)
+        # GitHub wants its own name beside a token it minted, whoever the address names.
+        name = found.username if found.provider is not None else username or found.username
+        return pygit2.UserPass(name, self.secret)
 
     def _ssh_credential(self, username: str) -> Any:
         if self._ssh_ways is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import pygit2
 
 from agentrelay.workstream._git.repository import OpenRepository
 
-__all__ = ["is_contained", "is_merged"]
+__all__ = ["is_contained", "is_merged", "is_superseded"]
 
 # Not refs/remotes: what a remote was once seen to have, it may have deleted since, and the
 # next "git fetch --prune" forgets it.
@@ -60,8 +61,19 @@ def is_merged(repository: OpenRepository, commit_id: str, *, target_refs: tuple[
         target_refs: Full names of the refs it may be merged into; missing ones are fine.
     """
     targets = [tip for tip in (repository.resolve(ref) for ref in target_refs) if tip is not None]
-    return any(repository.contains(commit_id, tip) for tip in targets) or any(
-        _changes_nothing(repository, commit_id, tip) for tip in targets
+    return is_superseded(repository, commit_id, targets)
+
+
+def is_superseded(repository: OpenRepository, commit_id: str, tips: Sequence[str]) -> bool:
+    """Return whether a commit's work is in one of some commits, by ancestry or by content.
+
+    Args:
+        repository: Repository to look in.
+        commit_id: Hex id of the commit.
+        tips: Hex ids of the commits it may be in.
+    """
+    return any(repository.contains(commit_id, tip) for tip in tips) or any(
+        _changes_nothing(repository, commit_id, tip) for tip in tips
     )
 
 

@@ -6,16 +6,19 @@ shows up in no branch list and is not fetched or pushed by default.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
+from agentrelay.workstream._git.durable import sync_commit, sync_ref
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.refs import create_ref
+from agentrelay.workstream._git.proof import is_superseded
+from agentrelay.workstream._git.reflog import logged_commits
+from agentrelay.workstream._git.refs import create_ref, refs_below
 from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
@@ -27,10 +30,22 @@ from agentrelay.workstream._git.unsaved import (
 from agentrelay.workstream._git.worktrees import Entry, last_logged
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["Kept", "Rescuer", "describe", "new_stamp"]
+__all__ = ["IGNORED_LIMIT_BYTES", "Kept", "Rescuer", "describe", "new_stamp", "read_stamp"]
+
+# Ignored files are caches more often than work. What is larger is named, and not kept.
+IGNORED_LIMIT_BYTES: Final = 64 << 20
 
 _SIGNATURE_NAME: Final = "agentrelay-workstream"
 _SIGNATURE_EMAIL: Final = "rescue@agentrelay.invalid"
+_STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
+# What a teardown kept that was killed before it deleted anything is not kept once more by
+# its repetition. Only what is that young: older refs may be aged out at any moment.
+_JUST_KEPT: Final = timedelta(hours=1)
+# Labels of the commits that hold files, on top of the commit the worktree stood on.
+_SNAPSHOTS: Final = frozenset({"staged", "unstaged", "untracked", "ignored"})
+# Proving by content costs a merge each. Beyond this many a commit is kept unproved.
+_MOST_MERGES: Final = 50
+_LOGGED: Final = "commits that were reset, amended or rebased away"
 _HINT: Final = "It was left as it is. Save what you need from it, then repeat."
 
 # Commits an operation under way refers to by files of its own: git-merge(1),
@@ -64,12 +79,28 @@ class Kept:
 
 def new_stamp() -> str:
     """Return the time as a ref component: UTC, sortable, to the microsecond."""
-    return datetime.now(tz=UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    return datetime.now(tz=UTC).strftime(_STAMP)
+
+
+def read_stamp(stamp: str) -> datetime | None:
+    """Return the time a ref component made by :func:`new_stamp` says, else ``None``."""
+    try:
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _is_snapshot(ref: str) -> bool:
+    """Return whether a rescue ref keeps files, and not commits somebody made."""
+    return ref.rpartition("/")[2] in _SNAPSHOTS
 
 
 def describe(kept: Kept) -> str:
-    """Return what was kept and where, for a concern."""
-    return f"{kept.what} kept as '{kept.ref}' ({kept.commit_id[:12]})"
+    """Return what was kept, where, and how to get it back, for a concern."""
+    return (
+        f"{kept.what} kept as '{kept.ref}' ({kept.commit_id[:12]}); get it back with "
+        f"'agentrelay-workstream restore {kept.ref}' or agentrelay.workstream.restore()"
+    )
 
 
 class Rescuer:
@@ -96,8 +127,10 @@ class Rescuer:
             survives: Tells whether a commit exists elsewhere for good.
         """
         self._repository = repository
+        self._lane_prefix = prefix
         self._prefix = f"{prefix}{stamp}/"
         self._survives = survives
+        self._earlier: list[tuple[str, str]] | None = None
         self.kept: list[Kept] = []
 
     def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
@@ -111,12 +144,50 @@ class Rescuer:
         Raises:
             RepositoryError: It could not be kept; then nothing may be deleted.
         """
-        if any(self._repository.contains(commit_id, kept.commit_id) for kept in self.kept):
+        if self._is_kept(commit_id) or self._survives(commit_id):
             return
-        if not self._survives(commit_id):
-            self._keep(label, commit_id, what)
+        for ref, earlier_id in self._just_kept():
+            if not _is_snapshot(ref) and self._repository.contains(commit_id, earlier_id):
+                self.kept.append(Kept(ref, earlier_id, what))
+                return
+        self._keep(label, commit_id, what)
 
-    def keep_worktree(self, entry: Entry, worktree_path: Path) -> list[str]:
+    def keep_logged(self, label: str, logs: Iterable[Path], *, tips: Sequence[str]) -> None:
+        """Keep the commits that only reflogs lead to: reset, amended or rebased away.
+
+        A commit whose work is in one of the tips, by ancestry or by content, is none of them.
+        All others are kept under one ref; if they are several, by a commit that has them as
+        its parents.
+
+        Args:
+            label: Last component of the ref, if one is needed: ``"reflog"``.
+            logs: Files of reflogs, or git's one-line files such as ``ORIG_HEAD``.
+            tips: Hex ids of commits that survive or are kept on their own.
+
+        Raises:
+            RepositoryError: They could not be kept; then the reflogs must stay.
+        """
+        lost: list[str] = []
+        for log in logs:
+            for commit_id in logged_commits(self._repository, log):
+                if self._is_kept(commit_id) or any(
+                    self._repository.contains(commit_id, other) for other in (*tips, *lost)
+                ):
+                    continue
+                if len(lost) < _MOST_MERGES and (
+                    is_superseded(self._repository, commit_id, tips) or self._survives(commit_id)
+                ):
+                    continue
+                lost = [other for other in lost if not self._repository.contains(other, commit_id)]
+                lost.append(commit_id)
+        if len(lost) == 1:
+            self.prove_or_keep(label, lost[0], what=_LOGGED)
+        elif lost:
+            self._commit_and_keep(label, self._tree_of(lost[0]), lost, _LOGGED)
+
+    def keep_worktree(
+        self, entry: Entry, worktree_path: Path, *, ignored_limit_bytes: int = IGNORED_LIMIT_BYTES
+    ) -> list[str]:
         """Keep everything in a worktree that no lasting ref holds.
 
         One commit each for what is staged, unstaged, untracked and ignored, only where
@@ -125,6 +196,7 @@ class Rescuer:
         Args:
             entry: The worktree's administrative entry.
             worktree_path: Its directory.
+            ignored_limit_bytes: Size up to which ignored files are kept, all together.
 
         Returns:
             Sentences about ignored files that were too large to keep.
@@ -136,7 +208,9 @@ class Rescuer:
             handle = pygit2.Repository(str(worktree_path))
             refuse_repositories_inside(handle, entry.admin_dir)
             findings = find_unsaved(handle)
-            files, skipped = within_limit(worktree_path, findings.ignored)
+            files, skipped = within_limit(
+                worktree_path, findings.ignored, limit_bytes=ignored_limit_bytes
+            )
             head = self._head(entry)
             base = None if head is None else self._tree_of(head)
             if findings.staged:
@@ -235,10 +309,45 @@ class Rescuer:
         """Commit a tree on top of the worktree's commit, and keep it."""
         head = self._head(entry)
         parents = list(dict.fromkeys([*([head] if head else []), *self._operation_heads(entry)]))
+        self._commit_and_keep(label, tree, parents, what)
+
+    def _commit_and_keep(self, label: str, tree: str, parents: list[str], what: str) -> None:
+        """Keep a tree by a commit of our own, unless an interrupted teardown just did."""
+        handle = self._repository.handle
+        for ref, earlier_id in self._just_kept():
+            earlier = handle[earlier_id].peel(pygit2.Commit)
+            if ref.endswith(f"/{label}") and (
+                [str(earlier.tree_id), *map(str, earlier.parent_ids)] == [tree, *parents]
+            ):
+                self.kept.append(Kept(ref, earlier_id, what))
+                return
         now = pygit2.Signature(_SIGNATURE_NAME, _SIGNATURE_EMAIL)
         message = f"Rescue: {what}\n\nKept by a teardown because nothing else held it.\n"
-        handle = self._repository.handle
-        self._keep(label, str(handle.create_commit(None, now, now, message, tree, parents)), what)
+        commit_id = str(handle.create_commit(None, now, now, message, tree, parents))
+        sync_commit(self._repository, commit_id)
+        self._keep(label, commit_id, what)
+
+    def _is_kept(self, commit_id: str) -> bool:
+        """Return whether what was kept so far leads to a commit.
+
+        Snapshots do not count: whoever lets go of some files must not lose commits.
+        """
+        return any(
+            self._repository.contains(commit_id, kept.commit_id)
+            for kept in self.kept
+            if not _is_snapshot(kept.ref)
+        )
+
+    def _just_kept(self) -> list[tuple[str, str]]:
+        """Return refs and commits that an interrupted teardown of this lane has just kept."""
+        if self._earlier is None:
+            now, self._earlier = datetime.now(tz=UTC), []
+            for ref in refs_below(self._repository, self._lane_prefix):
+                when = read_stamp(ref.removeprefix(self._lane_prefix).partition("/")[0])
+                commit_id = None if when is None else self._repository.resolve(ref)
+                if when and commit_id and timedelta() <= now - when < _JUST_KEPT:
+                    self._earlier.append((ref, commit_id))
+        return self._earlier
 
     def _keep(self, label: str, commit_id: str, what: str) -> None:
         """Write one rescue ref."""
@@ -246,4 +355,6 @@ class Rescuer:
         if not create_ref(self._repository, ref, commit_id, message=f"rescue: {what}"):
             message = f"the rescue ref '{ref}' exists already"
             raise RepositoryError(message, path=self._repository.path, hint="Repeat the teardown.")
+        with repository_failures(f"write '{ref}' to the disk", path=self._repository.path):
+            sync_ref(self._repository, ref)
         self.kept.append(Kept(ref, commit_id, what))

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = ["remove_tree", "set_aside", "sweep_trash", "unlink_tree"]
+
+# Each further try needs another thread to sweep at that very moment.
+_MOST_TRIES: Final = 100
+_OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 
 
 def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
@@ -29,10 +36,17 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
 
     Raises:
         LaneConflictError: The trash directory is a link.
-        OSError: It cannot be renamed.
+        OSError: It cannot be renamed, or something is mounted below it.
     """
     _refuse_link(trash_dir)
-    while os.path.lexists(path):
+    mounted = _mounted_below(path)
+    if mounted is not None:
+        # It would be renamed along, and unlinking would empty somebody's disk.
+        message = f"a file system is mounted at '{mounted}'; unmount it, then repeat"
+        raise OSError(errno.EBUSY, message)
+    for _ in range(_MOST_TRIES):
+        if not os.path.lexists(path):
+            return None
         grave = _make_grave(trash_dir)
         try:
             path.rename(grave / path.name)
@@ -45,6 +59,24 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
             raise
         else:
             return grave
+    message = f"'{path}' cannot be moved away: it comes and goes"
+    raise OSError(errno.EBUSY, message)
+
+
+def _mounted_below(path: Path) -> str | None:
+    """Return a directory at or below ``path`` where something is mounted, or ``None``.
+
+    Source:
+        proc(5), ``/proc/pid/mountinfo``: the fifth field is the mount point, with blanks
+        and backslashes as octal numbers. Where there is no such file nothing is known.
+    """
+    top = os.path.realpath(path)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+            field = line.split(b" ")[4]
+            where = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field))
+            if where == top or where.startswith(f"{top}/"):
+                return where
     return None
 
 
@@ -57,10 +89,13 @@ def _refuse_link(trash_dir: Path) -> None:
 
 def _make_grave(trash_dir: Path) -> Path:
     """Make a directory of its own; another thread may remove the empty trash meanwhile."""
-    while True:
+    for _ in range(_MOST_TRIES):
+        # Also "exists": mkdir looks again for the directory it met, and it is gone by then.
         with contextlib.suppress(FileNotFoundError, FileExistsError):
             trash_dir.mkdir(parents=True, exist_ok=True)
             return Path(tempfile.mkdtemp(prefix="gone-", dir=trash_dir))
+    message = f"'{trash_dir}' cannot be made; is something else there by that name?"
+    raise FileExistsError(errno.EEXIST, message)
 
 
 def unlink_tree(grave: Path | None) -> None:

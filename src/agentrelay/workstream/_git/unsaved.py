@@ -18,7 +18,6 @@ from pygit2.ffi import C
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = [
-    "IGNORED_LIMIT_BYTES",
     "WorktreeFindings",
     "find_unsaved",
     "has_unsaved",
@@ -27,10 +26,6 @@ __all__ = [
     "tree_with",
     "within_limit",
 ]
-
-# Ignored files are caches more often than work. Anything within this is kept; what is
-# larger is named.
-IGNORED_LIMIT_BYTES: Final = 64 << 20
 
 _STAGED: Final = (
     FileStatus.INDEX_NEW
@@ -237,9 +232,14 @@ def _blob_at(handle: pygit2.Repository, path: Path) -> tuple[pygit2.Oid, FileMod
 
 
 def within_limit(
-    worktree_path: Path, ignored: tuple[str, ...]
+    worktree_path: Path, ignored: tuple[str, ...], *, limit_bytes: int
 ) -> tuple[tuple[str, ...], list[str]]:
     """Return the ignored files to keep, and a sentence about those too large to.
+
+    Args:
+        worktree_path: Where they are.
+        ignored: Their paths; a folder ends in ``/`` and is kept as a whole or not at all.
+        limit_bytes: Size up to which they are kept, all together.
 
     Raises:
         RepositoryError: There is a repository among them.
@@ -249,17 +249,24 @@ def within_limit(
     skipped: list[str] = []
     for path in ignored:
         found, size_bytes = _files_below(worktree_path, path)
-        if total_bytes + size_bytes > IGNORED_LIMIT_BYTES:
-            skipped.append(f"'{path}' ({size_bytes >> 20} MiB)")
+        if total_bytes + size_bytes > limit_bytes:
+            skipped.append(f"'{path}' ({_shown(size_bytes)})")
             continue
         total_bytes += size_bytes
         files.extend(found)
     if not skipped:
         return tuple(files), []
     sentence = (
-        f"ignored files beyond {IGNORED_LIMIT_BYTES >> 20} MiB were not kept: {', '.join(skipped)}"
+        f"ignored files beyond {_shown(limit_bytes)} in all were not kept: {', '.join(skipped)}"
     )
     return tuple(files), [sentence]
+
+
+def _shown(size_bytes: int) -> str:
+    """Return a size for a person."""
+    if size_bytes < 1 << 20:
+        return f"{size_bytes:,} bytes"
+    return f"{size_bytes / (1 << 20):.1f} MiB"
 
 
 def _files_below(worktree_path: Path, path: str) -> tuple[list[str], int]:

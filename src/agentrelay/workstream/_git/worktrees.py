@@ -25,7 +25,8 @@ import pygit2
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
+from agentrelay.workstream._git.reflog import logged_commits
+from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream.errors import LaneConflictError
 
@@ -36,6 +37,7 @@ __all__ = [
     "clear_operation",
     "entries",
     "entry_at",
+    "entry_logs",
     "entry_of_moved",
     "git_file_target",
     "last_logged",
@@ -164,21 +166,17 @@ def entry_at(repository: OpenRepository, worktree_path: Path) -> Entry | None:
     return entry if same else None
 
 
+def entry_logs(entry: Entry) -> tuple[Path, ...]:
+    """Return the files of a worktree's own that lead to commits it once stood on."""
+    return (entry.admin_dir / "logs" / "HEAD", entry.admin_dir / "ORIG_HEAD")
+
+
 def last_logged(repository: OpenRepository, entry: Entry) -> str | None:
     """Return the newest commit in a worktree's own reflog that still exists.
 
     Somebody may have deleted the branch under a live worktree; this is where it was.
-
-    Source:
-        gitrepository-layout(5), "logs": old id, new id, who and when, a tab, the message.
     """
-    with contextlib.suppress(OSError):
-        for line in reversed((entry.admin_dir / "logs" / "HEAD").read_bytes().splitlines()):
-            fields = line.split(b" ", 2)
-            commit_id = fields[1].decode("ascii", "replace") if len(fields) > 1 else ""
-            if is_commit_id(commit_id) and commit_id in repository.handle:
-                return commit_id
-    return None
+    return next(logged_commits(repository, entry.admin_dir / "logs" / "HEAD"), None)
 
 
 def entries(repository: OpenRepository) -> Iterator[Entry]:

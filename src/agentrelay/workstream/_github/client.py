@@ -13,11 +13,16 @@ import os
 import re
 import threading
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from agentrelay.workstream._github.connection import Connection, DivertedError, import_github
+from agentrelay.workstream._github.connection import (
+    API_VERSION,
+    Connection,
+    DivertedError,
+    import_github,
+    user_agent,
+)
 from agentrelay.workstream._github.failures import location_of, scrub, translate
 from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.credentials import (
@@ -40,10 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "GitHubClient"]
 
-# The version whose answers this package reads. Newer ones drop fields from pull
-# requests; without a pin GitHub chooses for us.
-_API_VERSION: Final = "2022-11-28"
-
 _PER_PAGE: Final = 100
 
 # Where GitHub sends a request for a renamed repository.
@@ -53,6 +54,7 @@ _BY_ID: Final = re.compile(r"/repositories/\d+(?=/|$)")
 _SHORTEST_SECRET: Final = 8
 
 _OK: Final = range(200, 300)
+_UNAUTHORIZED: Final = 401
 # "Ask again later": no call made here has a use for that.
 _ACCEPTED: Final = 202
 
@@ -147,6 +149,9 @@ class GitHubClient:
     ) -> Answer:
         """Send one request, once.
 
+        A token that was minted for us and is refused is renewed, and the request is sent
+        again: a request without a valid token does nothing.
+
         Args:
             method: ``"GET"``, ``"POST"`` or ``"PATCH"``.
             path: Path below the repository's own, ``"/pulls/1"`` for example. Never a
@@ -163,16 +168,18 @@ class GitHubClient:
                 asked may have happened.
             RepositoryError: The environment names a CA bundle that cannot be read.
         """
-        credential = find_credential(
-            self.address.host, token=self._token, environ=self._environ, home=self._home
-        )
         path = f"/repos/{self.address.full_name}{path}"
-        failure: Exception
+        credential = self._credential()
         try:
-            line = self._line(credential)
-            return _send(line, method, path, parameters=parameters, body=body)
+            return self._attempt(credential, method, path, parameters, body)
         except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
             failure = error
+        if _is_refused(failure) and credential is not None and credential.was_refused():
+            credential = self._credential()
+            try:
+                return self._attempt(credential, method, path, parameters, body)
+            except Exception as error:  # noqa: BLE001 - as above
+                failure = error
         if location := location_of(failure):
             self._name_new_home(failure, location, credential)
         ours = translate(
@@ -180,12 +187,36 @@ class GitHubClient:
             operation=operation,
             address=self.address,
             credential_source=None if credential is None else credential.source,
-            search=describe_search(self.address.host, environ=self._environ, home=self._home),
+            search=describe_search(
+                self.address.host, token=self._token, environ=self._environ, home=self._home
+            ),
         )
         if ours is failure:
             raise ours
         scrub(failure)
         raise ours from failure
+
+    def _credential(self) -> Credential | None:
+        """Look for the credential as it is now."""
+        return find_credential(
+            self.address.host,
+            path=self.address.full_name,
+            token=self._token,
+            environ=self._environ,
+            home=self._home,
+        )
+
+    def _attempt(
+        self,
+        credential: Credential | None,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str | int] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Answer:
+        """Send the request with one credential."""
+        line = self._line(credential)
+        return _send(line, method, path, parameters=parameters, body=body)
 
     def _line(self, credential: Credential | None) -> _Line:
         """Return this thread's connection, made anew after a fork or for another token."""
@@ -210,8 +241,8 @@ class GitHubClient:
             per_page=_PER_PAGE,
             seconds_between_requests=None,
             seconds_between_writes=None,
-            user_agent=f"agentrelay-workstream/{version('agentrelay-workstream')}",
-            api_version=_API_VERSION,
+            user_agent=user_agent(),
+            api_version=API_VERSION,
             verify=True if bundle is None else str(bundle),
         )
         line = _Line(os.getpid(), credential, client.requester, connection)
@@ -236,6 +267,11 @@ class GitHubClient:
             return
         if isinstance(data, dict) and isinstance(data.get("full_name"), str):
             headers["x-renamed-to"] = data["full_name"]
+
+
+def _is_refused(failure: Exception) -> bool:
+    """Tell whether the answer was that the token is not valid."""
+    return getattr(failure, "status", None) == _UNAUTHORIZED
 
 
 def _restore(

@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
     import requests
 
-__all__ = ["Connection", "DivertedError", "import_github"]
+__all__ = ["API_VERSION", "Connection", "DivertedError", "import_github", "user_agent"]
+
+# The version whose answers this package reads. Newer ones drop fields from pull
+# requests; without a pin GitHub chooses for us.
+API_VERSION: Final = "2022-11-28"
 
 # A page of 100 pull requests is about 3 MB; ten times that is not an answer to read.
 _LARGEST_ANSWER_BYTES: Final = 32 * 1024 * 1024
@@ -52,6 +57,11 @@ class DivertedError(Exception):
         self.status = status
         self.headers = headers
         self.text = text
+
+
+def user_agent() -> str:
+    """Return how this package calls itself; GitHub refuses requests without a name."""
+    return f"agentrelay-workstream/{version('agentrelay-workstream')}"
 
 
 def import_github() -> ModuleType:

@@ -13,6 +13,7 @@ import click
 
 from agentrelay.workstream import (
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     LaneConflictError,
@@ -36,6 +37,7 @@ from agentrelay.workstream.cli.options import (
     repository_options,
 )
 from agentrelay.workstream.cli.parallel import in_parallel
+from agentrelay.workstream.credentials import AfterEnvironment, TokenSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -249,6 +251,9 @@ def _split(given: dict[str, Any]) -> tuple[_Place, dict[str, Any]]:
     place = _Place(given.pop("repo").absolute(), given.pop("graph"), given.pop("run_dir"))
     for shown in ("as_json", "debug"):
         del given[shown]
+    # One for the whole command: its lanes share a token.
+    app = GitHubApp.from_environment()
+    given["token"] = None if app is None else AfterEnvironment(app)
     return place, given
 
 
@@ -282,21 +287,28 @@ def _runner(
     *,
     remote: str,
     ssh_key: Path | None,
+    token: TokenSource = None,
     api_url: str | None = None,
     full_name: str | None = None,
 ) -> tuple[StandardWorkstreamRunner, _Witness]:
     """Return the standard runner for one lane, and who remembers what it swallows."""
     preparer = GitWorkstreamPreparer(
-        place.repo, place.graph, run_dir=place.run_dir, remote=remote, ssh_key=ssh_key
+        place.repo, place.graph, run_dir=place.run_dir, remote=remote, ssh_key=ssh_key, token=token
     )
     integrator = GhWorkstreamIntegrator(
-        place.repo, remote=remote, ssh_key=ssh_key, api_url=api_url, full_name=full_name
+        place.repo,
+        remote=remote,
+        ssh_key=ssh_key,
+        token=token,
+        api_url=api_url,
+        full_name=full_name,
     )
     teardown = GitWorkstreamTeardown(
         place.repo,
         run_dir=place.run_dir,
         remote=remote,
         ssh_key=ssh_key,
+        token=token,
         api_url=api_url,
         full_name=full_name,
     )

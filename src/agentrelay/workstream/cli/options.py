@@ -17,6 +17,7 @@ __all__ = [
     "ids_argument",
     "output_options",
     "remote_options",
+    "repository_option",
     "repository_options",
 ]
 
@@ -41,6 +42,8 @@ Tokens are never taken from the command line, where every user of the machine
 could read them. They are looked for, in this order, in
   GH_TOKEN, GITHUB_TOKEN                          github.com and *.ghe.com
   GH_ENTERPRISE_TOKEN, GITHUB_ENTERPRISE_TOKEN    every other host
+  GITHUB_APP_ID or GITHUB_APP_CLIENT_ID           a GitHub App; its key is in
+    GITHUB_APP_PRIVATE_KEY or the file GITHUB_APP_PRIVATE_KEY_PATH names
   ~/.netrc, or the file NETRC names               an entry for the host
   hosts.yml of the GitHub CLI                     an entry for the host
 For ssh remotes: --ssh-key, else the ssh agent, else the usual key files.
@@ -88,7 +91,7 @@ output_options: _Decorator[Any] = _all(
     ),
 )
 
-repository_options: _Decorator[Any] = _all(
+repository_option: _Decorator[Any] = _all(
     click.option(
         "--repo",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -96,6 +99,10 @@ repository_options: _Decorator[Any] = _all(
         show_default="the current directory",
         help="Top of a working tree, or a bare repository; parents are not searched.",
     ),
+)
+
+repository_options: _Decorator[Any] = _all(
+    repository_option,
     click.option(
         "--run-dir",
         type=_DIRECTORY,

@@ -14,13 +14,21 @@ from agentrelay.workstream.credentials._chain import (
 )
 from agentrelay.workstream.credentials._network import ca_bundle, is_loopback, proxy_for
 from agentrelay.workstream.credentials._owners import canonical_host, is_hosted, is_other_forge
-from agentrelay.workstream.credentials._secret import Secret, TokenSource, seal_token
+from agentrelay.workstream.credentials._secret import Secret
+from agentrelay.workstream.credentials._sources import (
+    AfterEnvironment,
+    TokenProvider,
+    TokenSource,
+    seal_token,
+)
 from agentrelay.workstream.credentials._ssh import SshKey, find_ssh_keys, has_ssh_agent
 
 __all__ = [
+    "AfterEnvironment",
     "Credential",
     "Secret",
     "SshKey",
+    "TokenProvider",
     "TokenSource",
     "ca_bundle",
     "canonical_host",

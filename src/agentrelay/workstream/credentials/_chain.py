@@ -5,17 +5,22 @@ from __future__ import annotations
 import netrc
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agentrelay.workstream.credentials._gh_hosts import hosts_path, token_for
 from agentrelay.workstream.credentials._owners import canonical_host, token_variables
-from agentrelay.workstream.credentials._secret import SealedCallable, Secret, TokenSource
+from agentrelay.workstream.credentials._secret import SealedCallable, Secret
+from agentrelay.workstream.credentials._sources import (
+    AfterEnvironment,
+    TokenProvider,
+    TokenSource,
+)
 from agentrelay.workstream.errors import CredentialsRejectedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Credential", "describe_search", "find_credential", "home_of"]
 
@@ -36,11 +41,21 @@ class Credential:
         username: User name for HTTP Basic authentication.
         secret: The token or password.
         source: Where it comes from, in words for a person.
+        provider: What minted the secret, if it was minted.
     """
 
     username: str
     secret: Secret
     source: str
+    provider: TokenProvider | None = field(default=None, repr=False, compare=False)
+
+    def was_refused(self) -> bool:
+        """Tell its source that the other side refused it.
+
+        Returns:
+            Whether looking again may find another one. Look once, not until it works.
+        """
+        return self.provider is not None and self.provider.was_refused(self.secret)
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class _Place:
 def find_credential(
     host: str,
     *,
+    path: str = "",
     token: TokenSource = None,
     environ: Mapping[str, str] | None = None,
     home: Path | None = None,
@@ -67,15 +83,18 @@ def find_credential(
 
     Args:
         host: ``"github.com"``, or ``"ghe.corp:8443"``; a port is part of the name.
-        token: A value, or a callable that is called now.
+        path: Path of the repository at that host, for a source that mints tokens for
+            one repository.
+        token: A value, or a callable or a provider that is asked now.
         environ: Environment to look at; the process's own by default.
         home: Home directory; the user's own by default.
 
     Raises:
         CredentialsRejectedError: A token is empty or malformed, or the callable
             failed; ``source`` names it, its value is never shown.
+        WorkstreamError: Whatever a provider raises.
     """
-    for place in _search(host, token=token, environ=environ, home=home):
+    for place in _search(host, path, token=token, environ=environ, home=home):
         if place.credential is not None:
             return place.credential
     return None
@@ -92,17 +111,21 @@ def describe_search(
 
     Args:
         host: As for :func:`find_credential`.
-        token: As for :func:`find_credential`; a callable is not called.
+        token: As for :func:`find_credential`; nobody is asked for one.
         environ: As for :func:`find_credential`.
         home: As for :func:`find_credential`.
     """
-    if token is not None:
+    late = token.provider if isinstance(token, AfterEnvironment) else None
+    if token is not None and late is None:
         return f"the token for {host} was given as an argument; nothing else was looked at"
     places: list[str] = []
+    if late is not None:
+        noted = _note_on(late, host)
+        places.append(f"{noted.name} ({noted.note})")
     try:
         places.extend(
             f"{place.name} ({place.note})"
-            for place in _search(host, token=None, environ=environ, home=home)
+            for place in _search(host, "", token=None, environ=environ, home=home)
         )
     except CredentialsRejectedError as error:
         places.append(f"{error.source} (malformed)")
@@ -122,22 +145,55 @@ def home_of(environ: Mapping[str, str], home: Path | None) -> Path | None:
 
 
 def _search(
-    host: str, *, token: TokenSource, environ: Mapping[str, str] | None, home: Path | None
+    host: str,
+    path: str,
+    *,
+    token: TokenSource,
+    environ: Mapping[str, str] | None,
+    home: Path | None,
 ) -> Iterator[_Place]:
     """Look at one place after the other, each only when the one before held nothing."""
     host = canonical_host(host)
     environ = os.environ if environ is None else environ
     home_dir = home_of(environ, home)
-    if token is not None:
-        yield _from_argument(host, token)
-    else:
+    late = token.provider if isinstance(token, AfterEnvironment) else None
+    if token is None or isinstance(token, AfterEnvironment):
         yield _Place("the token argument", None, "not given")
+    elif isinstance(token, TokenProvider):
+        yield _from_provider(host, path, token)
+    else:
+        yield _from_argument(host, token)
     yield from _from_environment(host, environ)
+    if late is not None:
+        serves = late.serves(host)
+        yield _from_provider(host, path, late) if serves else _note_on(late, host)
     yield _from_netrc(host, environ, home_dir)
     yield _from_gh(host, environ, home_dir)
 
 
-def _from_argument(host: str, token: TokenSource) -> _Place:
+def _from_provider(host: str, path: str, provider: TokenProvider) -> _Place:
+    """Ask a source that mints tokens, if the host is its own."""
+    source = provider.source
+    if not provider.serves(host):
+        raise CredentialsRejectedError(
+            f"the tokens of {source} are not for {host}",
+            url=f"https://{host}",
+            source=source,
+            hint="a GitHub App belongs to one GitHub: api_url= says which",
+        )
+    given = provider.token_for(host, path)
+    value = given.reveal() if isinstance(given, Secret) else given
+    found = _checked(value, host=host, source=source)
+    return _Place(source, replace(found, provider=provider), "given")
+
+
+def _note_on(provider: TokenProvider, host: str) -> _Place:
+    """Describe a source that mints tokens without asking it for one."""
+    serves = provider.serves(canonical_host(host))
+    return _Place(provider.source, None, "mints tokens" if serves else f"not for {host}")
+
+
+def _from_argument(host: str, token: str | Secret | Callable[[], str | Secret]) -> _Place:
     """Use what the caller passed; asking it is the only thing that runs foreign code."""
     source = "the token argument"
     if callable(token):

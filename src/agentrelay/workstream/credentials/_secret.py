@@ -6,12 +6,12 @@ import hmac
 import sys
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
-from typing import Any, TypeAlias
+from typing import Any
 
 from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.errors import WorkstreamError
 
-__all__ = ["SealedCallable", "Secret", "TokenSource", "seal_token"]
+__all__ = ["SealedCallable", "Secret"]
 
 
 class Secret:
@@ -148,10 +148,6 @@ class SealedCallable:
         return (SealedCallable, (self._call,)) if _is_named(self._call) else (_forgotten_call, ())
 
 
-TokenSource: TypeAlias = str | Secret | Callable[[], str | Secret] | None
-"""What a caller may pass as ``token=``: a value, or a callable asked for each request."""
-
-
 def _forgotten() -> Secret:
     """Make the secret that comes out of a pickle."""
     secret = Secret("")
@@ -173,28 +169,3 @@ def _is_named(call: object) -> bool:
     # A method of a value is a built-in function too; its name is looked up all the same.
     module = sys.modules.get(call.__module__ or "")
     return module is not None and vars(module).get(call.__qualname__) is call
-
-
-def seal_token(token: TokenSource) -> Secret | Callable[[], str | Secret] | None:
-    """Hide a token so that it can be kept in an object with a plain ``repr``.
-
-    The value is not checked: that happens when it is used, where the error can say
-    for which host.
-
-    Args:
-        token: What the caller passed.
-
-    Raises:
-        WorkstreamError: ``token`` is neither text, a secret, a callable nor ``None``; its
-            type is named, its value is not shown.
-    """
-    if token is None or isinstance(token, Secret | SealedCallable):
-        return token
-    if isinstance(token, str):
-        return Secret(token)
-    if callable(token):
-        return SealedCallable(token)
-    raise WorkstreamError(
-        f"token must be a str, a Secret, a callable or None, not {type(token).__name__}",
-        hint="decode bytes first; a callable is asked for each request",
-    )

@@ -1,7 +1,25 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
+from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+from agentrelay.workstream.implementations.workstream_rescue import (
+    RescuedWork,
+    RestoredWork,
+    forget,
+    rescued,
+    restore,
+)
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
-__all__ = ["GhWorkstreamIntegrator", "GitWorkstreamPreparer", "GitWorkstreamTeardown"]
+__all__ = [
+    "GhWorkstreamIntegrator",
+    "GitHubApp",
+    "GitWorkstreamPreparer",
+    "GitWorkstreamTeardown",
+    "RescuedWork",
+    "RestoredWork",
+    "forget",
+    "rescued",
+    "restore",
+]

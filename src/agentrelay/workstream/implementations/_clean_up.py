@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.proof import is_contained, is_merged
+from agentrelay.workstream._git.proof import is_contained
 from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import (
@@ -27,6 +27,7 @@ from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     entry_at,
+    entry_logs,
     entry_of_moved,
     read_entry,
     relink_worktree,
@@ -55,6 +56,7 @@ class _CleanUp:
     runtime: WorkstreamRuntime
     repository: OpenRepository
     record: LaneRecord
+    ignored_limit_bytes: int
     remote: RemoteEnd | None = None
     stood: bool = False
     branches_stay: str | None = None
@@ -107,6 +109,7 @@ def clean_up(
     access: RemoteAccess,
     api: ApiAccess,
     lane_timeout_s: float,
+    ignored_limit_bytes: int,
 ) -> None:
     """Tear one lane down; see ``GitWorkstreamTeardown.teardown_workstream``.
 
@@ -116,7 +119,7 @@ def clean_up(
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
-        run = _CleanUp(lane, runtime, repository, read_lane_record(lane))
+        run = _CleanUp(lane, runtime, repository, read_lane_record(lane), ignored_limit_bytes)
         _refuse_other_remote(run, access)
         run.stood = (
             read_ref(repository.common_dir, lane.branch_ref) is not None
@@ -136,7 +139,7 @@ def clean_up(
         elif not run.failures:
             run.step("note the lane's end", lambda: _release(run))
         for kept in run.rescuer.kept:
-            record_concern(runtime, f"{describe(kept)}; get it back with a branch at that ref")
+            record_concern(runtime, describe(kept))
 
 
 def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
@@ -190,12 +193,15 @@ def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
 def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
     """Return why both branches stay, or ``None`` when they may go.
 
-    Deleting a branch closes its pull request. So GitHub is asked, unless all of the
-    lane's work is in the target already. Where a pull request is remembered, or the
-    remote surely is a GitHub, no answer counts as an open one.
+    Deleting a branch closes its pull request. So GitHub is asked, unless the target has
+    the very commits: GitHub then has merged the pull request itself. Equal content proves
+    nothing of the kind. Where a pull request is remembered, or the remote surely is a
+    GitHub, no answer counts as an open one.
     """
-    tips = [tip for tip in (run.repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
-    if all(is_merged(run.repository, tip, target_refs=run.target_refs) for tip in tips):
+    repository = run.repository
+    tips = [tip for tip in (repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
+    targets = [tip for tip in map(repository.resolve, run.target_refs) if tip is not None]
+    if all(any(repository.contains(tip, target) for target in targets) for tip in tips):
         return None
     remembered = run.runtime.artifacts.merge_pr_url
     try:
@@ -239,9 +245,18 @@ def _remove_worktree(run: _CleanUp) -> None:
         # an index that outlived an earlier folder.
         run.rescuer.keep_entry(entry)
     else:
-        for sentence in run.rescuer.keep_worktree(entry, lane.worktree_path):
+        for sentence in run.rescuer.keep_worktree(
+            entry, lane.worktree_path, ignored_limit_bytes=run.ignored_limit_bytes
+        ):
             record_concern(run.runtime, f"teardown: {sentence}")
+    _keep_logged(run, entry)
     _discard(run, entry)
+
+
+def _keep_logged(run: _CleanUp, entry: Entry) -> None:
+    """Keep what only the worktree's own reflog leads to: it goes with the entry."""
+    tip = run.repository.resolve(run.lane.branch_ref)
+    run.rescuer.keep_logged("reflog", entry_logs(entry), tips=() if tip is None else (tip,))
 
 
 def _discard(run: _CleanUp, entry: Entry) -> None:
@@ -280,6 +295,7 @@ def _remove_stale_entry(run: _CleanUp) -> None:
             if refusal is not None:
                 raise refusal
             run.rescuer.keep_entry(entry)
+            _keep_logged(run, entry)
             remove_entry(repository, entry)
 
 
@@ -300,6 +316,8 @@ def _delete_local_branch(run: _CleanUp) -> None:
             run.rescuer.prove_or_keep(
                 "commits", tip, what="commits of the lane that are merged nowhere"
             )
+            log = repository.common_dir / "logs" / lane.branch_ref
+            run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
             delete_ref(repository, lane.branch_ref, expected=tip)
         drop_upstream(repository, lane.branch)
 

@@ -25,6 +25,7 @@ from agentrelay.workstream._git.worktrees import (
     check_out,
     clear_operation,
     entry_at,
+    entry_logs,
     last_logged,
     link_worktree,
     read_entry,
@@ -262,6 +263,7 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         # Half made by a crash or by libgit2, or left on another commit with its folder gone.
         rescuer = _rescuer(run)
         rescuer.keep_entry(ours)
+        rescuer.keep_logged("reflog", entry_logs(ours), tips=_tips(run))
         _tell(run, rescuer)
         remove_entry(repository, ours)
     made = link_worktree(
@@ -299,6 +301,12 @@ def _rescuer(run: _Provision) -> Rescuer:
         stamp=new_stamp(),
         survives=lambda commit_id: is_contained(run.repository, commit_id, target_refs=()),
     )
+
+
+def _tips(run: _Provision) -> tuple[str, ...]:
+    """Return where the lane's branch is, which stays."""
+    tip = run.repository.resolve(run.lane.branch_ref)
+    return () if tip is None else (tip,)
 
 
 def _tell(run: _Provision, rescuer: Rescuer) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from agentrelay.workstream._durations import check_seconds, check_whole_seconds
+from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -22,7 +22,7 @@ class GitWorkstreamTeardown:
     ancestry or by content, or under another ref) or kept under
     ``refs/agentrelay/rescue/<graph>/<id>/<time>/``; what cannot be kept is not deleted.
     While a pull request of the branch is open both branches stay. GitHub is asked, unless
-    the target has all the work already; where it must be asked and cannot, they stay too.
+    the target has the very commits already; where it must be asked and cannot, they stay too.
 
     Constructing one opens nothing.
 
@@ -40,6 +40,8 @@ class GitWorkstreamTeardown:
         network_timeout_s: Longest time one fetch or push may take, in seconds, looked at
             whenever something arrives; a remote that says nothing at all is given up
             after a minute.
+        ignored_limit_bytes: Size up to which ignored files of the worktree are kept, all
+            together. What is beyond it is named in a concern and goes with the worktree.
     """
 
     repo_path: Path
@@ -52,6 +54,7 @@ class GitWorkstreamTeardown:
     api_timeout_s: int = field(default=15, kw_only=True)
     lane_timeout_s: float = field(default=60.0, kw_only=True)
     network_timeout_s: float = field(default=600.0, kw_only=True)
+    ignored_limit_bytes: int = field(default=64 << 20, kw_only=True)
 
     def __post_init__(self) -> None:
         """Seal the token, so that no repr, dump or pickle of this object shows it."""
@@ -79,6 +82,7 @@ class GitWorkstreamTeardown:
         check_seconds("lane_timeout_s", self.lane_timeout_s)
         check_seconds("network_timeout_s", self.network_timeout_s)
         check_whole_seconds("api_timeout_s", self.api_timeout_s)
+        check_bytes("ignored_limit_bytes", self.ignored_limit_bytes)
         lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
         if lane is None:
             return
@@ -90,4 +94,5 @@ class GitWorkstreamTeardown:
             ),
             api=ApiAccess(self.token, self.api_url, self.full_name, self.api_timeout_s),
             lane_timeout_s=self.lane_timeout_s,
+            ignored_limit_bytes=self.ignored_limit_bytes,
         )

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from agentrelay.workstream.testing._github_apps import InstalledApp
     from agentrelay.workstream.testing._loopback import LoggedRequest
     from agentrelay.workstream.testing.contracts import (
         IntegratorContract,
@@ -47,6 +48,7 @@ __all__ = [
     "FaultPlan",
     "GitHubServer",
     "GitServer",
+    "InstalledApp",
     "IntegratorContract",
     "LoggedRequest",
     "PreparerContract",
@@ -70,6 +72,7 @@ _ELSEWHERE: Final = {
     "FaultPlan": "faults",
     "GitHubServer": "github_server",
     "GitServer": "git_server",
+    "InstalledApp": "_github_apps",
     "IntegratorContract": "contracts",
     "LoggedRequest": "_loopback",
     "PreparerContract": "contracts",

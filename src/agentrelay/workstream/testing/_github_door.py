@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import hmac
 import time
@@ -15,7 +16,9 @@ from agentrelay.workstream.testing._github_routes import answer
 from agentrelay.workstream.testing._loopback_wire import Request, Response
 
 if TYPE_CHECKING:
+    from agentrelay.workstream.testing._github_apps import AppDesk
     from agentrelay.workstream.testing._github_json import Json
+    from agentrelay.workstream.testing._github_store import HostedRepository
 
 __all__ = ["NO_USER_AGENT", "RATE_LIMIT", "Door", "moved"]
 
@@ -41,20 +44,22 @@ NO_USER_AGENT: Final = (
 class Door:
     """Lets requests in and stamps what goes out; hold the store's lock while using it."""
 
-    def __init__(self, *, token: str | None, rate_limit: int) -> None:
-        """Admit holders of ``token`` (anybody, if ``None``), ``rate_limit`` times."""
+    def __init__(self, *, token: str | None, rate_limit: int, apps: AppDesk) -> None:
+        """Admit holders of ``token`` (anybody, if ``None``) and apps, ``rate_limit`` times."""
         self._token = token
+        self._apps = apps
         self._limit = rate_limit
         self._used = 0
         self._reset = int(time.time()) + _HOUR_S
         self._served = 0
 
-    def admit(self, request: Request, path: str) -> None:
+    def admit(self, request: Request, path: str, hosted: HostedRepository | None) -> None:
         """Check a request's version, media type, credential and quota, in this order.
 
         Args:
             request: The request.
             path: Its path below the API's base.
+            hosted: The repository the path names, if there is one.
 
         Raises:
             RefusedError: GitHub would refuse.
@@ -65,7 +70,7 @@ class Door:
         if version != _VERSION:
             raise RefusedError.unsupported_version(version, _VERSION)
         _check_accept(request)
-        self._authenticate(request)
+        self._authenticate(request, path, hosted)
         if path != _FREE:
             if self._used >= self._limit:
                 raise RefusedError.rate_limited()
@@ -92,6 +97,7 @@ class Door:
             "x-ratelimit-used": str(self._used),
             "x-ratelimit-reset": str(self._reset),
             "x-ratelimit-resource": "core",
+            "date": email.utils.formatdate(self._apps.now(), usegmt=True),
         }
         return Response(status, headers, body)
 
@@ -105,13 +111,15 @@ class Door:
         }
         return {"resources": {"core": rate, "search": rate}, "rate": rate}
 
-    def _authenticate(self, request: Request) -> None:
-        if self._token is None:
+    def _authenticate(self, request: Request, path: str, hosted: HostedRepository | None) -> None:
+        if self._token is None and not self._apps.owns(path):
             return
         if request.authorization is None:
             raise RefusedError.requires_authentication()
+        if self._apps.admits(request, path, hosted):
+            return
         scheme, _, token = request.authorization.partition(" ")
-        same = hmac.compare_digest(token.encode(), self._token.encode())
+        same = hmac.compare_digest(token.encode(), (self._token or "").encode())
         if scheme.lower() not in {"token", "bearer"} or not same:
             raise RefusedError.bad_credentials()
 

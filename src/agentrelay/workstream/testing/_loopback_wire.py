@@ -51,7 +51,7 @@ class Response:
 
     Attributes:
         status: HTTP status.
-        headers: Header fields; ``Date`` and the body's length are added.
+        headers: Header fields; ``Date``, where it is missing, and the body's length are added.
         body: The whole body.
     """
 
@@ -158,7 +158,8 @@ def send_response(
         phrase = "Unknown"
     headers = response.headers
     pairs = [*(headers.items() if hasattr(headers, "items") else headers)]
-    pairs.append(("date", email.utils.formatdate(usegmt=True)))
+    if not any(name.lower() == "date" for name, _ in pairs):
+        pairs.append(("date", email.utils.formatdate(usegmt=True)))
     if response.status not in _BODILESS:
         pairs.append(("content-length", str(len(response.body))))
     lines = [f"HTTP/1.1 {response.status} {phrase}", *(f"{name}: {value}" for name, value in pairs)]

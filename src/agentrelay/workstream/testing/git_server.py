@@ -34,6 +34,9 @@ __all__ = ["GitServer", "RefUpdate"]
 
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
 
+# The user name GitHub documents for tokens of apps.
+_MINTED_USER: Final = b"x-access-token"
+
 _REALM: Final = 'Basic realm="agentrelay-workstream testing"'
 
 # gitprotocol-http(5): answers must not be cached, since refs move.
@@ -60,6 +63,9 @@ class GitServer(LoopbackServer):
         deny_non_fast_forwards: Refuse updates of branches that lose commits.
         deny_deletes: Refuse to delete any ref.
         deny_delete_current: Refuse to delete the branch HEAD names, as git does.
+        judge: Asked about a token that is not the server's own and comes with the user
+            ``x-access-token``, with the repository's path and whether it is to be written;
+            returns the HTTP status, 200 to go on.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class GitServer(LoopbackServer):
         self.deny_non_fast_forwards = deny_non_fast_forwards
         self.deny_deletes = deny_deletes
         self.deny_delete_current = deny_delete_current
+        self.judge: Callable[[str, str, bool], int] | None = None
         self._root = Path(root).resolve()
         self._token = token
         self._username = username
@@ -112,8 +119,11 @@ class GitServer(LoopbackServer):
 
     def handle(self, request: Request) -> Response:
         """Answer one request; see the base class."""
-        if not self._admits(request.authorization):
+        status = self._admission(request)
+        if status == 401:  # noqa: PLR2004  # RFC 9110: Unauthorized
             return _text(401, "a token is needed here", {"www-authenticate": _REALM})
+        if status != 200:  # noqa: PLR2004  # RFC 9110: OK
+            return _text(status, "Write access to repository not granted.")
         if request.path.endswith("/info/refs"):
             return self._list_refs(request)
         name, _, service = request.path.rpartition("/")
@@ -178,21 +188,25 @@ class GitServer(LoopbackServer):
             planned=planned,
         )
 
-    def _admits(self, authorization: str | None) -> bool:
-        """Tell whether a request shows the token, without telling by the time it takes."""
+    def _admission(self, request: Request) -> int:
+        """Return 200 for a request that shows a good token, else the status of the refusal."""
         if self._token is None:
-            return True
-        scheme, _, value = (authorization or "").partition(" ")
-        if scheme.lower() == "bearer":
-            return hmac.compare_digest(value.encode(), self._token.encode())
-        if scheme.lower() != "basic":
-            return False
-        try:
-            user, _, password = base64.b64decode(value, validate=True).partition(b":")
-        except ValueError:
-            return False
-        known = self._username is None or hmac.compare_digest(user, self._username.encode())
-        return hmac.compare_digest(password, self._token.encode()) and known
+            return 200
+        shown = _shown(request.authorization)
+        if shown is None:
+            return 401
+        user, password = shown
+        known = None in {self._username, user} or user == (self._username or "").encode()
+        # Without telling by the time it takes.
+        if hmac.compare_digest(password, self._token.encode()) and known:
+            return 200
+        if self.judge is None or user not in {None, _MINTED_USER}:
+            return 401
+        path, _, service = request.path.removeprefix("/").rpartition("/")
+        if service == "refs":
+            path, service = path.removesuffix("/info"), request.query.get("service", "")
+        writes = service == "git-receive-pack"
+        return self.judge(password.decode("latin-1"), path, writes)
 
     def _find(self, path: str) -> Path | None:
         """Return the bare repository a URL's path names, or ``None``."""
@@ -211,6 +225,18 @@ class GitServer(LoopbackServer):
                 # A name too long, links in a circle, or a HEAD that makes no repository.
                 return None
         return None
+
+
+def _shown(authorization: str | None) -> tuple[bytes | None, bytes] | None:
+    """Return user and password of a request, or ``None`` where it shows neither."""
+    scheme, _, value = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return None, value.encode()
+    try:
+        user, _, password = base64.b64decode(value, validate=True).partition(b":")
+    except ValueError:
+        return None
+    return (user, password) if scheme.lower() == "basic" else None
 
 
 def _open(path: Path) -> pygit2.Repository:

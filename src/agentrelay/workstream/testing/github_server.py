@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing import _github_lifecycle as lifecycle
+from agentrelay.workstream.testing._github_apps import AppDesk
 from agentrelay.workstream.testing._github_door import NO_USER_AGENT, RATE_LIMIT, Door, moved
 from agentrelay.workstream.testing._github_pulls import PULL_ROUTES
 from agentrelay.workstream.testing._github_refusals import (
@@ -83,6 +84,7 @@ class GitHubServer(LoopbackServer):
       schema only; ``merge_commit_sha`` of an open pull request names no commit.
 
     Attributes:
+        apps: GitHub Apps, whose tokens are accepted too.
         now: The time of everything that happens; it stands still until it is set.
         faults: What goes wrong next.
     """
@@ -118,8 +120,9 @@ class GitHubServer(LoopbackServer):
         self.now = now
         self._login = login
         self._web_url = web_url
-        self._door = Door(token=token, rate_limit=rate_limit)
         self._store = Store(lambda: self.now)
+        self.apps = AppDesk(self._store.find)
+        self._door = Door(token=token, rate_limit=rate_limit, apps=self.apps)
         self._first = self._store.add(
             full_name,
             _existing(repository_path),
@@ -253,7 +256,13 @@ class GitHubServer(LoopbackServer):
         path, urls = request.path, bodies.Urls(self.url, self.web_url)
         if path.startswith(f"{_PREFIX}/"):
             path, urls = path.removeprefix(_PREFIX), bodies.Urls(self.api_url, self.web_url)
-        self._door.admit(request, path)
+        by_name = re.match(r"/repos/([^/]+/[^/]+)", path)
+        by_id = re.match(r"/repositories/([0-9]+)", path)
+        hosted = self._store.find(by_name[1]) if by_name else None
+        hosted = self._store.find_id(int(by_id[1])) if by_id else hosted
+        self._door.admit(request, path, hosted)
+        if self.apps.owns(path):
+            return self._app_call(request, path, urls)
         if (request.method, path) == ("GET", "/rate_limit"):
             return answer(200, self._door.rate_overview())
         if (request.method, path) == ("GET", "/user"):
@@ -261,6 +270,16 @@ class GitHubServer(LoopbackServer):
                 raise RefusedError.requires_authentication()
             return answer(200, bodies.authenticated_user(urls, self._login, self.now))
         return self._repository_call(request, path, urls)
+
+    def _app_call(self, request: Request, path: str, urls: bodies.Urls) -> Response:
+        answered = self.apps.answer(request, path, urls)
+        if answered is not None:
+            return answer(*answered)
+        name = path.removeprefix("/repos/").removesuffix("/installation")
+        moved_to = self._store.moved_to(name)
+        if moved_to is None:
+            raise RefusedError.not_found()
+        return moved(request, f"{urls.api}/repositories/{moved_to}/installation")
 
     def _repository_call(self, request: Request, path: str, urls: bodies.Urls) -> Response:
         routes = REPOSITORY_ROUTES + PULL_ROUTES

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from agentrelay.workstream.core.runner import StandardWorkstreamRunner
 from agentrelay.workstream.implementations import (
     GhWorkstreamIntegrator,
+    GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
 )
@@ -23,6 +24,7 @@ from agentrelay.workstream.testing.repositories import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from agentrelay.workstream.testing.repositories import RepositoryRecipe
@@ -119,6 +121,7 @@ class World:
                 default_branch=self._recipe.default_branch,
             ).start()
             undo.pop_all()
+        git.judge = lambda shown, path, writes: github.apps.git_status(shown, path, writes=writes)
         self._now = _Running(root, remote_path, git, github, temporary)
         return self
 
@@ -195,6 +198,21 @@ class World:
         """
         url = self.remote_url if by == "http" else None
         return clone_repository(self.remote_path, self.root / "clones" / name, url=url)
+
+    def github_app(
+        self, *, permissions: Mapping[str, str] | None = None, **settings: Any
+    ) -> GitHubApp:
+        """Install an app on the repository, and return it for ``token=``.
+
+        Args:
+            permissions: What it is granted; contents and pull requests unless told.
+            **settings: As for :class:`GitHubApp`; they win.
+        """
+        granted = permissions or {"contents": "write", "pull_requests": "write"}
+        app = self.github.apps.install([self.full_name], granted)
+        app_id = settings.pop("app_id", app.app_id)
+        known = {"private_key": app.private_key, "api_url": self.github.api_url}
+        return GitHubApp(app_id, **{**known, **settings})
 
     def preparer(
         self, repo: Path, graph: str = "nightly", **settings: Any
