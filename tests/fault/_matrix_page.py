@@ -33,9 +33,9 @@ The page is written by the tests, not by hand; they fail when it is not what the
 ```
 
 What needs root or Linux keeps its row where there is none. REPO is the clone, REMOTE its remote,
-COMMIT an id, HOME the user's home. `prepare` and `integrate` raise; `teardown` never does, so its
-rows show the lane's concerns. A `whole life` is all three in a row, with committed and uncommitted
-work, the pull request being merged in between.
+BRANCH the lane's branch (or its ref's end), COMMIT an id, HOME the user's home. `prepare` and
+`integrate` raise; `teardown` never does, so its rows show the lane's concerns. A `whole life` is
+all three in a row, with committed and uncommitted work, the pull request being merged in between.
 """
 
 _COLUMNS: Final = ("injected", "during", "the caller saw", "afterwards", "tried again")

@@ -146,9 +146,9 @@ def _rows() -> Iterator[Row]:
         "integrate",
         "the list of refs trickles past the deadline, and nothing is "
         "to be fetched: only silence ends it",
-        planned(Fault.dribble(40, 0.06, path="info/refs.*upload-pack", times=9)),
+        planned(Fault.dribble(40, 0.12, path="info/refs.*upload-pack", times=9)),
         None,
-        network_timeout_s=0.5,
+        network_timeout_s=1.0,
     )
     yield row(
         part,

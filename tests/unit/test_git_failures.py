@@ -75,6 +75,7 @@ def test_what_cannot_be_read_is_to_be_made_readable() -> None:
         ("proxy authentication required", CredentialsRejectedError, "proxy's own URL"),
         ("unexpected authentication failure", RemoteUnavailableError, "reachable"),
         ("authentication required but no callback set", CredentialsRejectedError, "token"),
+        ("unsupported URL protocol", RemoteUnavailableError, "repository at that path"),
         ("user rejected certificate for x", RemoteUnavailableError, "prove"),
     ],
 )

@@ -299,6 +299,8 @@ def _remote_error(
     # libgit2 has no error number for what this disk refused while it talked to a remote.
     if "failed to connect" not in lowered and any(text in lowered for text in _DISK_HINTS):
         return RepositoryError(message, path=url, hint=_local_hint(error))
-    return RemoteUnavailableError(
-        message, url=url, hint="Check that the remote is reachable, then try again."
-    )
+    hint = "Check that the remote is reachable, then try again."
+    if "unsupported url protocol" in lowered:
+        # What libgit2 says of any path at which it finds no repository.
+        hint = "Is there a repository at that path? Otherwise use an https or ssh address."
+    return RemoteUnavailableError(message, url=url, hint=hint)
