@@ -19,6 +19,9 @@ from agentrelay.workstream._lane import (
     check_branch_name,
     check_name,
     same_on_some_file_system,
+    split_admin_name,
+    split_branch,
+    split_rescue_ref,
 )
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
 
@@ -395,3 +398,29 @@ def test_lanes_are_values() -> None:
     assert len({lane, Lane.of(_ROOT, "g", "w")}) == 1
     with pytest.raises(AttributeError):
         cast("Any", lane).graph = "other"
+
+
+@given(graph=_ANY_NAME, workstream_id=_ANY_NAME)
+def test_every_name_of_a_lane_leads_back_to_it(graph: str, workstream_id: str) -> None:
+    """Branch, entry and rescue refs say whose they are, also where a name holds a dash."""
+    try:
+        lane = Lane.of(_ROOT, graph, workstream_id)
+    except LaneNameError:
+        assert split_branch(f"agentrelay/{graph}/{workstream_id}/integration") is None
+        assert split_rescue_ref(f"refs/agentrelay/rescue/{graph}/{workstream_id}/t/c") is None
+        return
+    names = (graph, workstream_id)
+    assert split_branch(lane.branch) == names
+    assert split_admin_name(lane.admin_name) == names
+    assert split_rescue_ref(f"{lane.rescue_prefix}20260101T000000.000000Z/commits") == names
+    assert split_admin_name(lane.admin_name + "0") is None
+    assert split_rescue_ref(lane.rescue_prefix.rstrip("/")) is None
+
+
+@given(name=_ANY_NAME | st.lists(_ANY_NAME, max_size=6).map("/".join) | st.text("-", max_size=300))
+def test_what_is_no_lanes_name_leads_nowhere(name: str) -> None:
+    """Anything may be found under such a name; only what a lane can have is taken for one."""
+    for found in (split_branch(name), split_admin_name(name), split_rescue_ref(name)):
+        if found is not None:
+            lane = Lane.of(_ROOT, *found)
+            assert name in {lane.branch, lane.admin_name} or name.startswith(lane.rescue_prefix)

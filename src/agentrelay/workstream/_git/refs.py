@@ -31,6 +31,7 @@ __all__ = [
     "refuse_blocked",
     "release_dead_lock",
     "set_tracking_ref",
+    "tips_below",
 ]
 
 
@@ -125,6 +126,22 @@ def refs_below(repository: OpenRepository, prefix: str) -> list[str]:
         for reference in repository.handle.references.iterator()
         if reference.name.startswith(prefix)
     )
+
+
+def tips_below(repository: OpenRepository, *prefixes: str) -> dict[str, str | None]:
+    """Return what the refs below some prefixes point to, in one pass over all refs.
+
+    Returns:
+        By full name the hex id, or ``None`` for a symbolic ref; sorted. A ref whose file
+        is damaged is passed over, as libgit2 passes it over.
+    """
+    found: dict[str, str | None] = {}
+    for reference in repository.handle.references.iterator():
+        name = reference.name
+        if name.startswith(prefixes):
+            target = reference.target
+            found[name] = None if isinstance(target, str) else str(target)
+    return dict(sorted(found.items()))
 
 
 def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:

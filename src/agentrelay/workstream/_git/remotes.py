@@ -98,6 +98,38 @@ class RemoteEnd:
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
         return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
 
+    def list_branches(self, prefix: str) -> dict[str, str]:
+        """List the remote's branches below a prefix; nothing is fetched or written.
+
+        Args:
+            prefix: Beginning of the short names, such as ``"agentrelay/"``.
+
+        Returns:
+            The hex id of each branch, by its short name. The server sends all of its
+            refs; one exchange serves however many lanes.
+
+        Raises:
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+        """
+
+        def attempt() -> dict[str, str]:
+            remote, url = self._connect_to(pushing=False)
+            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            with _translated("list the branches", url, callbacks):
+                heads = remote.list_heads(callbacks=callbacks, proxy=self._proxy(url))
+                return {str(head.name): str(head.oid) for head in heads}
+
+        ends_at = time.monotonic() + self.access.deadline_s
+        libgit2.configure_network()
+        there = until_free(attempt, busy=is_transient, what="list the branches")
+        wanted = f"refs/heads/{prefix}"
+        return {
+            ref.removeprefix("refs/heads/"): tip
+            for ref, tip in there.items()
+            if ref.startswith(wanted)
+        }
+
     def push(
         self,
         branch: str,

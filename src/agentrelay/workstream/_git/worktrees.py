@@ -40,6 +40,7 @@ __all__ = [
     "entry_logs",
     "entry_of_moved",
     "git_file_target",
+    "is_only_linked",
     "last_logged",
     "link_worktree",
     "read_entry",
@@ -267,6 +268,19 @@ def entry_of_moved(
     if target is None or target.name != admin_name or target.exists():
         return None
     return read_entry(repository.worktrees_admin_dir / admin_name)
+
+
+def is_only_linked(repository: OpenRepository, worktree_path: Path, *, admin_name: str) -> bool:
+    """Return whether a folder holds our ``.git`` file alone, and no entry was ever made.
+
+    That is what a maker leaves that was killed between the two.
+    """
+    try:
+        alone = os.listdir(worktree_path) == [".git"]
+    except OSError:
+        return False
+    target = git_file_target(worktree_path) if alone else None
+    return target == admin_dir_spelling(repository, admin_name) and not target.exists()
 
 
 def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entry) -> Entry:

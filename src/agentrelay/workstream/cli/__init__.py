@@ -13,6 +13,7 @@ import click
 from agentrelay.workstream.cli.demo import demo
 from agentrelay.workstream.cli.lanes import integrate, prepare, teardown
 from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
+from agentrelay.workstream.cli.reconcile import reconcile
 from agentrelay.workstream.cli.rescue import forget, rescued, restore
 from agentrelay.workstream.cli.status import status
 
@@ -89,5 +90,5 @@ def program() -> None:
     """Hold the commands; each is a command of its own."""
 
 
-for _command in (demo, prepare, integrate, teardown, status, rescued, restore, forget):
+for _command in (demo, prepare, integrate, teardown, status, rescued, restore, forget, reconcile):
     program.add_command(_command)

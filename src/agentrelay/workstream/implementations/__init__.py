@@ -3,6 +3,13 @@
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+from agentrelay.workstream.implementations.workstream_reconciler import (
+    FoundLane,
+    LaneKind,
+    LaneOutcome,
+    Reconciliation,
+    reconcile,
+)
 from agentrelay.workstream.implementations.workstream_rescue import (
     RescuedWork,
     RestoredWork,
@@ -13,13 +20,18 @@ from agentrelay.workstream.implementations.workstream_rescue import (
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
 __all__ = [
+    "FoundLane",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
+    "LaneKind",
+    "LaneOutcome",
+    "Reconciliation",
     "RescuedWork",
     "RestoredWork",
     "forget",
+    "reconcile",
     "rescued",
     "restore",
 ]

@@ -8,6 +8,7 @@ whole again after a crash completes the lane.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,7 +45,9 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
+    forget_place,
     lane_lock,
+    note_place,
     read_lane_record,
     retire_signals,
 )
@@ -89,9 +92,21 @@ class _Provision:
 
 
 def provision(
-    lane: Lane, runtime: WorkstreamRuntime, *, access: RemoteAccess, lane_timeout_s: float
+    lane: Lane,
+    runtime: WorkstreamRuntime,
+    *,
+    access: RemoteAccess,
+    lane_timeout_s: float,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Prepare one lane; see ``GitWorkstreamPreparer.prepare_workstream``.
+
+    Args:
+        lane: Names and paths.
+        runtime: The runtime to fill in.
+        access: How to reach the remote.
+        lane_timeout_s: Longest wait for another holder of the lane, in seconds.
+        confirm: Called once the lane is held; what it raises ends the matter.
 
     Raises:
         WorkstreamError: As documented there.
@@ -112,6 +127,8 @@ def provision(
     refuse_obstacles(repository, lane)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        if confirm is not None:
+            confirm()
         record = read_lane_record(lane)
         run = _Provision(lane, runtime, repository, end, record, record.is_ours)
         try:
@@ -184,6 +201,7 @@ def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str, *, stands: b
 def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
     """Write down what the lane is before anything of it is made."""
     spec, lane, state = run.runtime.spec, run.lane, run.runtime.state
+    note_place(run.repository, lane)
     run.record = run.record.write(
         lane,
         graph=lane.graph,
@@ -197,6 +215,7 @@ def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
         remote=run.remote.access.remote,
         claim="pushed" if run.record.claim == "pushed" and remote_tip is not None else "wanted",
         attempt=run.record.attempt if run.is_known else None,
+        ending=None,
     )
     state.signal_dir = lane.signal_dir
     state.worktree_path = lane.worktree_path
@@ -350,6 +369,7 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
     try:
         if lost:
             run.record = run.record.write(lane, claim="lost")
+            forget_place(repository, lane)
         aside = None
         with repository.metadata_section():
             if run.created_entry is not None:
