@@ -43,6 +43,7 @@ _PAGES: Final = (
     "docs/cli.md",
     "docs/credentials.md",
     "docs/fault-matrix.md",
+    "docs/pull-requests.md",
     "docs/reliability.md",
     "docs/testing.md",
 )

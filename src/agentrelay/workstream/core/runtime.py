@@ -17,6 +17,7 @@ from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = [
+    "OperationalConcern",
     "TaskSummary",
     "WorkstreamArtifacts",
     "WorkstreamRuntime",
@@ -306,8 +307,14 @@ def _text(record: dict[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+class OperationalConcern(str):
+    """A concern this library recorded itself: a text that can be told from agents'."""
+
+    __slots__ = ()
+
+
 def record_concern(runtime: WorkstreamRuntime, text: str) -> None:
     """Add a concern unless it is there: a repeated step does not repeat itself."""
-    clean = redact(text)
+    clean = OperationalConcern(redact(text))
     if clean not in runtime.artifacts.concerns:
         runtime.artifacts.concerns.append(clean)

@@ -15,8 +15,9 @@ from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
 from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._description import describe, refresh_description
 from agentrelay.workstream.implementations._lane_record import lane_lock
-from agentrelay.workstream.implementations._pull_text import render_body, render_title
+from agentrelay.workstream.implementations._pull_text import render_title
 from agentrelay.workstream.implementations._refusals import diverged, off_branch
 
 __all__ = ["submit"]
@@ -92,23 +93,20 @@ def _settle(
     found = find_pulls(client, head_branch=lane.branch, base_branch=target)
     for pull in found:
         if pull.state == "open":
+            refresh_description(runtime, lane, client, pull)
             return pull
     # A squash or rebase merge leaves the commits ahead of the target for ever.
     if found and found[0].state == "merged" and found[0].head_sha == tip:
         return found[0]
-    artifacts = runtime.artifacts
     try:
         return open_pull(
             client,
             head_branch=lane.branch,
             base_branch=target,
-            title=render_title(runtime.spec.id),
-            body=render_body(
-                runtime.spec,
-                lane.branch,
-                tuple(artifacts.task_summaries),
-                tuple(artifacts.concerns),
+            title=render_title(
+                runtime.spec.id, host=client.address.host, secrets=client.secrets_in_use()
             ),
+            body=describe(runtime, lane, client),
         )
     except PullRequestError as error:
         if is_no_commits(error):
