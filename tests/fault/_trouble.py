@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import datetime as dt
+import gc
 import ipaddress
 import os
 import socket
@@ -290,6 +291,9 @@ def few_descriptors(left: int) -> Iterator[None]:
     """Leave this process only a few files it may still open."""
     if sys.platform == "win32":
         pytest.skip("there are no resource limits")
+    # A collection in the middle would close files of other tests, and leave more than that.
+    gc.collect()
+    gc.disable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(int(name) for name in os.listdir("/dev/fd"))
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + left + 1, hard))
@@ -302,6 +306,7 @@ def few_descriptors(left: int) -> Iterator[None]:
             os.close(taken.pop())
         yield
     finally:
+        gc.enable()
         for descriptor in taken:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
