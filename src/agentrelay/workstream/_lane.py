@@ -63,15 +63,20 @@ _BRANCH_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 def _refusal(kind: str, name: object, rule: str) -> LaneNameError:
     """Make the error; the name is shown escaped, so a control character cannot act."""
-    shown = ascii(name)
+    shown = _shown(name)
     if len(shown) > _LONGEST:
         shown = f"{shown[:40]}..."
     return LaneNameError(
         f"{kind} {shown} cannot name a lane: {rule}",
-        name=str(name),
+        name=name if isinstance(name, str) else shown,
         rule=rule,
         hint="Use letters, digits, '-', '_' and single dots; at most 100 characters.",
     )
+
+
+def _shown(name: object) -> str:
+    """Return a name escaped; of what is no text, its type: its own words may fail or be long."""
+    return ascii(name) if isinstance(name, str) else f"<{type(name).__name__}>"
 
 
 def check_name(name: str, *, kind: str) -> str:
@@ -139,7 +144,9 @@ def check_branch_name(name: object, *, kind: str) -> str:
         because ``refs/heads/refs/heads/main`` is never what was meant.
     """
     rule: str | None = None
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str):
+        rule = "it must be text"
+    elif not name:
         rule = "it must not be empty"
     elif len(name) > _LONGEST_BRANCH:
         rule = f"it must have at most {_LONGEST_BRANCH} characters"
@@ -157,8 +164,8 @@ def check_branch_name(name: object, *, kind: str) -> str:
         rule = "it must be valid Unicode"
     if rule is not None:
         raise LaneNameError(
-            f"{kind} {ascii(name)[:120]} cannot be a branch: {rule}",
-            name=str(name),
+            f"{kind} {_shown(name)[:120]} cannot be a branch: {rule}",
+            name=name if isinstance(name, str) else _shown(name),
             rule=rule,
             hint="Give the short name of a branch, such as 'main' or 'release/2'.",
         )
@@ -209,7 +216,7 @@ def split_rescue_ref(ref: str) -> tuple[str, str] | None:
     """Return graph and id of the lane a rescue ref keeps work of, or ``None``."""
     parts = ref.removeprefix(RESCUE_PREFIX).split("/")
     deep_enough = ref.startswith(RESCUE_PREFIX) and len(parts) > 2  # noqa: PLR2004 - graph, id, more
-    return _names(parts[0], parts[1]) if deep_enough else None
+    return _names(parts[0], parts[1]) if deep_enough and all(parts) else None
 
 
 def split_admin_name(admin_name: str) -> tuple[str, str] | None:

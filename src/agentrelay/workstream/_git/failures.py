@@ -26,14 +26,15 @@ from agentrelay.workstream.errors import (
 
 __all__ = [
     "UNSUPPORTED",
-    "is_existing",
     "is_locked",
     "is_not_fast_forward",
+    "is_torn",
     "is_transient",
     "open_failure",
     "remote_failures",
     "repository_failures",
     "say",
+    "says_locked",
 ]
 
 # What libgit2 1.9 cannot read, by the words of its own refusal without their spaces, and
@@ -52,7 +53,12 @@ _LOCKED: Final = (
     "failed to create lock",
     "is locked",
     "old reference value does not match",
+    # libgit2 asks for a file's size before it opens it: git replaced the configuration in
+    # between. Source: src/util/futils.c.
+    "could not read (expected",
 )
+# The same, when the new file is the longer one and only its beginning was read.
+_TORN: Final = ("could not read (expected", "failed to parse config file")
 _REFUSED: Final = (
     "authentication required",
     "too many redirects or authentication replays",
@@ -107,9 +113,16 @@ def say(error: BaseException) -> str:
 
 def is_locked(error: Exception) -> bool:
     """Return whether a failure means that somebody holds a ``.lock`` file just now."""
-    if not isinstance(error, (pygit2.GitError, OSError)):
-        return False
-    text = str(error)
+    return isinstance(error, (pygit2.GitError, OSError)) and says_locked(str(error))
+
+
+def is_torn(error: Exception) -> bool:
+    """Return whether a failure may mean that the configuration was replaced while it was read."""
+    return any(words in str(error) for words in _TORN)
+
+
+def says_locked(text: str) -> bool:
+    """Return whether libgit2's words mean that somebody holds a ``.lock`` file just now."""
     if "failed to make directory" in text:
         # Somebody pruned the empty directory a ref was about to be written to.
         return "No such file" in text
@@ -137,13 +150,6 @@ def is_not_fast_forward(error: Exception) -> bool:
     """Return whether libgit2 itself refused a push because the remote has other commits."""
     text = str(error)
     return "non-fastforwardable" in text or "not present locally" in text
-
-
-def is_existing(error: Exception) -> bool:
-    """Return whether something could not be created because it is there already."""
-    return isinstance(error, pygit2.AlreadyExistsError) or (
-        isinstance(error, ValueError) and "exists" in str(error)
-    )
 
 
 def open_failure(path: object, error: Exception) -> RepositoryError:

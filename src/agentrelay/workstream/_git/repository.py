@@ -13,8 +13,8 @@ from typing import Final
 import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
-from agentrelay.workstream._git.failures import UNSUPPORTED, open_failure
-from agentrelay.workstream._git.locks import hold
+from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
+from agentrelay.workstream._git.locks import hold, reading
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = [
@@ -68,6 +68,44 @@ class OpenRepository:
             what=f"repository '{self.path}'",
             timeout_s=_METADATA_WAIT_S,
         )
+
+    def queue_for(self, name: str) -> AbstractContextManager[None]:
+        """Stand in line before one of git's own ``.lock`` files; nothing is locked inside.
+
+        Those files cannot be waited for in order: lanes would collide there, and wait
+        longer with each collision.
+
+        Args:
+            name: What is about to be locked: ``"config"``.
+        """
+        return hold(
+            self.own_dir / f"{name}.queue",
+            what=f"'{name}' of repository '{self.path}'",
+            timeout_s=_METADATA_WAIT_S,
+        )
+
+    def fetching_handle(self) -> pygit2.Repository:
+        """Return a handle for fetching objects, with a FETCH_HEAD of its own.
+
+        libgit2 empties that file whatever it is told, and a "git pull" of the user's reads
+        there what its own fetch has just written. The handle shares all else; it stands
+        where the one of a linked worktree would.
+
+        Source:
+            gitrepository-layout(5), "commondir".
+        """
+        if self.handle.is_shallow:
+            # Where the history ends is written in the repository's own directory only.
+            return self.handle
+        view = self.own_dir / "fetch"
+        for name, text in (("HEAD", "ref: refs/heads/none\n"), ("commondir", "../..\n")):
+            if not (view / name).exists():
+                view.mkdir(parents=True, exist_ok=True)
+                aside = view / f"{name}.{os.urandom(8).hex()}"
+                aside.write_text(text)
+                aside.replace(view / name)
+        flags = RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.BARE
+        return pygit2.Repository(str(view), flags)
 
     def resolve(self, ref: str) -> str | None:
         """Return the hex id of the commit a full ref name leads to, or ``None``.
@@ -182,7 +220,7 @@ def open_repository(path: Path) -> OpenRepository:
         message = f"'{path}' is not a directory"
         raise RepositoryError(message, path=path, hint="Give the path of an existing repository.")
     try:
-        handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+        handle, promised = reading(lambda: _opened(path), torn=is_torn)
     except (pygit2.GitError, OSError, KeyError, ValueError) as error:
         raise open_failure(path, error) from error
     git_dir = Path(handle.path)
@@ -191,15 +229,21 @@ def open_repository(path: Path) -> OpenRepository:
         if not top.samefile(path):
             message = f"'{path}' is inside the repository '{top}', not its top"
             raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
-    config = handle.config
-    promised = any(entry.name.endswith(".promisor") for entry in config)
-    if promised or "extensions.partialclone" in config:
+    if promised:
         message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
     common_dir = common_dir_of(git_dir)
     for name in _WRITTEN_DIRS:
         refuse_links(common_dir / name, below=common_dir)
     return OpenRepository(handle, path, common_dir)
+
+
+def _opened(path: Path) -> tuple[pygit2.Repository, bool]:
+    """Return a handle, and whether it is of a partial clone."""
+    handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+    names = [entry.name for entry in handle.config]
+    promised = any(name.endswith(".promisor") for name in names)
+    return handle, promised or "extensions.partialclone" in names
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

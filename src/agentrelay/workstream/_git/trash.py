@@ -125,6 +125,9 @@ def sweep_trash(trash_dir: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(trash_dir)):
             unlink_tree(trash_dir / name)
+    with contextlib.suppress(OSError):
+        # Empty from the start: its maker was killed right after.
+        trash_dir.rmdir()
 
 
 def remove_tree(path: Path) -> None:

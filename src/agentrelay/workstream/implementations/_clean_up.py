@@ -24,6 +24,7 @@ from agentrelay.workstream._git.repository import (
     refuse_links,
 )
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
@@ -34,6 +35,7 @@ from agentrelay.workstream._git.worktrees import (
     read_entry,
     relink_worktree,
     remove_entry,
+    repair_entry,
 )
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
@@ -143,6 +145,7 @@ def clean_up(
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         if confirm is not None:
             confirm()
+        sweep_own_dir(repository)
         run = _CleanUp(lane, runtime, repository, read_lane_record(lane), ignored_limit_bytes)
         _refuse_other_remote(run, access)
         run.stood = (
@@ -264,6 +267,8 @@ def _remove_worktree(run: _CleanUp) -> None:
         _remove_stale_entry(run)
         _tidy(run)
         return
+    with repository.metadata_section():
+        repair_entry(repository, entry)
     if entry.locked is not None and not entry.is_half_made:
         message = f"the worktree is locked ({entry.locked or 'no reason given'})"
         raise LaneConflictError(
@@ -340,22 +345,22 @@ def _delete_local_branch(run: _CleanUp) -> None:
     lane, repository = run.lane, run.repository
     if run.branches_stay is not None:
         return
-    with repository.metadata_section():
-        tip = repository.resolve(lane.branch_ref)
-        if tip is None:
-            release_dead_lock(repository, lane.branch_ref)
-        else:
-            refusal = other_checkout(lane, repository, besides=None)
-            if refusal is not None:
-                raise refusal
-            # Under the lock: two lanes must not each count on the other's branch.
-            run.rescuer.prove_or_keep(
-                "commits", tip, what="commits of the lane that are merged nowhere"
-            )
-            log = repository.common_dir / "logs" / lane.branch_ref
-            run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
-            delete_ref(repository, lane.branch_ref, expected=tip)
-        drop_upstream(repository, lane.branch)
+    # Without the repository's lock: no other lane's branch counts as a proof, and a branch
+    # or a configuration that the user's git holds must not hold up the other lanes.
+    tip = repository.resolve(lane.branch_ref)
+    if tip is None:
+        release_dead_lock(repository, lane.branch_ref)
+    else:
+        refusal = other_checkout(lane, repository, besides=None)
+        if refusal is not None:
+            raise refusal
+        run.rescuer.prove_or_keep(
+            "commits", tip, what="commits of the lane that are merged nowhere"
+        )
+        log = repository.common_dir / "logs" / lane.branch_ref
+        run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
+        delete_ref(repository, lane.branch_ref, expected=tip)
+    drop_upstream(repository, lane.branch)
 
 
 def _delete_remote_branch(run: _CleanUp) -> None:
@@ -376,6 +381,7 @@ def _delete_remote_branch(run: _CleanUp) -> None:
         tracking_ref = run.remote.tracking_ref(lane.branch)
         release_dead_lock(repository, tracking_ref)
         set_tracking_ref(repository, tracking_ref, None)
+        _forget_push(run)
         return
     if not (run.record.owns(tip) or (run.record.claim is None and run.stood)):
         message = f"nothing here says that the branch '{lane.branch}' at '{run.remote.url}' is ours"
@@ -384,9 +390,18 @@ def _delete_remote_branch(run: _CleanUp) -> None:
             obstacle=lane.branch_ref,
             hint="Another clone holds this lane, or left it behind: tear it down there.",
         )
-    with repository.metadata_section():
-        run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
+    run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
     run.remote.delete(lane.branch, expected=tip)
+    _forget_push(run)
+
+
+def _forget_push(run: _CleanUp) -> None:
+    """Write down that the remote has no branch of ours: the next one there is another's.
+
+    Also where another step failed, and the lane is not released yet.
+    """
+    if run.record.claim == "pushed":
+        run.record = run.record.write(run.lane, claim="wanted", attempt=None)
 
 
 def _release(run: _CleanUp) -> None:

@@ -6,6 +6,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_merged
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.client import GitHubClient
@@ -41,6 +42,7 @@ def submit(
     # Before anything is pushed: a remote that is no GitHub is an error without effects.
     address = api.address(end.url)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        sweep_own_dir(repository)
         with repository_failures(f"submit lane '{lane}'", path=repository.path):
             _refuse_work_beside_the_branch(lane, repository)
             tip = _bring_up_to_date(runtime, lane, repository, end)
