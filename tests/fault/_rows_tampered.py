@@ -311,14 +311,6 @@ def _rows() -> Iterator[Row]:
         yield row(
             "teardown", f"the entry's {name} is garbage", garbage(name, noise, in_entry=True), wrong
         )
-    # There is one right content for it, so it is simply written again.
-    yield row(
-        "teardown",
-        "the entry's commondir is garbage",
-        garbage("commondir", noise, in_entry=True),
-        None,
-        comparable=False,
-    )
 
     part = _LIES
     tip = "{main} refs/heads/main"

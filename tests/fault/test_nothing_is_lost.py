@@ -486,3 +486,15 @@ def test_a_disk_mounted_in_the_worktree_is_not_emptied(place: Place) -> None:
     assert status == 0
     assert "shared cache" in said.read_text()
     assert "unmount it" in said.read_text()
+
+
+def test_an_ignored_file_beside_a_tracked_one_in_an_ignored_folder_is_kept(place: Place) -> None:
+    """Somebody added one file of the folder by force; libgit2 then lists none of the others."""
+    exclude = place.repo / ".git/info/exclude"
+    exclude.write_text(exclude.read_text() + "build/\n")
+    commit_files(place.worktree, {"build/keep.txt": "tracked"}, message="By force")
+    (place.worktree / "build" / "deep").mkdir()
+    (place.worktree / "build" / "deep" / "result.bin").write_text("days of work")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert place.kept()["ignored"]["build/deep/result.bin"] == b"days of work"
