@@ -1,198 +1,76 @@
-"""A process that is killed anywhere leaves a lane that the next call completes.
+"""A process that is stopped anywhere leaves a lane that the next call completes.
 
-The points are not listed anywhere: a tracer counts the lines of the package that an
-undisturbed run executes, and a child of its own is then killed at each of them.
+No moment is listed anywhere. An undisturbed run is watched, by the interpreter and by the
+kernel; then the same run is stopped at each moment that was seen, repeated, and compared.
+Cases are found in ``_crash_cases.py``.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Final, TypeVar
 
-import pygit2
 import pytest
 
-from agentrelay.workstream import (
-    GitWorkstreamPreparer,
-    GitWorkstreamTeardown,
-    WorkstreamRuntime,
-    WorkstreamSpec,
-)
-from agentrelay.workstream import implementations as package
-from agentrelay.workstream.testing.repositories import (
-    clone_repository,
-    commit_files,
-    create_bare_repository,
-    read_tree,
-    refs,
-)
+from agentrelay.workstream.testing import World
+from tests.fault._crash import Stage
+from tests.fault._crash_cases import CASES
+from tests.fault._crash_syscalls import can_trace
 
-_SOURCE = str(Path(package.__file__).parent.parent)
-# Every n-th distinct line is stopped at; the rest are next to one that is.
-_STRIDE = 12
+T = TypeVar("T")
+
+# "all" takes an hour or more; one of each kind for each case takes seconds.
+_WANTED: Final = os.environ.get("AGENTRELAY_CRASH_POINTS", "1")
 
 pytestmark = [
     pytest.mark.child,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked"),
-    # A fork beside threads is fragile; these tests start none.
+    # A child is only a client of the servers whose threads it does not have.
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+    # What is interrupted while it is made is taken apart half made, pygit2's objects too.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.timeout(0 if _WANTED == "all" else 120),
 ]
 
 
-class LineTracer:
-    """Counts the distinct lines of the package as they run, and kills itself at one."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        """Count for ever, or die at the n-th new line."""
-        self.seen: dict[tuple[str, int], None] = {}
-        self._stop_at = stop_at
-
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> Any:  # noqa: ARG002 - the tracer's signature
-        """Note a line of the package."""
-        name = frame.f_code.co_filename
-        if not name.startswith(_SOURCE) or "testing" in name:
-            return None
-        if event == "line" and (name, frame.f_lineno) not in self.seen:
-            self.seen[name, frame.f_lineno] = None
-            if len(self.seen) == self._stop_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return self
+def some(moments: Sequence[T], offset: int) -> Sequence[T]:
+    """Return all moments, or a few that are spread evenly, not the same ones everywhere."""
+    if _WANTED == "all" or not moments:
+        return moments
+    stride = max(1, len(moments) // int(_WANTED))
+    return moments[offset % stride :: stride]
 
 
-def count_lines(action: Callable[[], object]) -> int:
-    """Run an action and return how many distinct lines of the package it ran."""
-    tracer = LineTracer()
-    before = sys.gettrace()
-    sys.settrace(tracer)
-    try:
-        action()
-    finally:
-        sys.settrace(before)
-    return len(tracer.seen)
-
-
-def kill_at(stop_at: int, action: Callable[[], object]) -> None:
-    """Run an action in a child that is killed at its n-th new line of the package."""
-    child = os.fork()
-    if child == 0:
-        sys.settrace(LineTracer(stop_at))
+def disturb(stop: Callable[[T], None], moments: Sequence[T]) -> Iterator[str]:
+    """Stop at each of the moments, and yield what went wrong."""
+    for moment in moments:
         try:
-            action()
-        finally:
-            # Not killed: some lines run only once a process. No clean-up of the tests'.
-            os._exit(0)
-    os.waitpid(child, 0)
+            stop(moment)
+        except Exception as failure:  # noqa: BLE001 - reported with the others
+            yield f"{stop.__name__} {moment}: {type(failure).__name__}: {failure}"
 
 
-class Place:
-    """One remote, one clone and one lane."""
-
-    def __init__(self, root: Path) -> None:
-        """Make them; nothing is prepared yet."""
-        self.bare = create_bare_repository(root / "origin.git")
-        self.repo = clone_repository(self.bare, root / "clone")
-        self.runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
-
-    def prepare(self) -> None:
-        """Prepare the lane, by a runtime that knows nothing: another process."""
-        self.runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
-        GitWorkstreamPreparer(self.repo, "nightly").prepare_workstream(self.runtime)
-
-    def tear_down(self) -> None:
-        """Tear the lane down, by a runtime read from disk: another process."""
-        assert self.runtime.state.signal_dir is not None
-        self.runtime = WorkstreamRuntime.load(self.runtime.state.signal_dir)
-        GitWorkstreamTeardown(self.repo).teardown_workstream(self.runtime)
-
-    def picture(self) -> dict[str, Any]:
-        """Return everything a user could look at, without the place's own path."""
-        worktrees = self.repo / ".worktrees"
-        signals = self.repo / ".workflow/nightly/workstreams/parser"
-        return {
-            "refs": {name: tip for name, tip in refs(self.repo).items() if "/rescue/" not in name},
-            "remote": refs(self.bare),
-            "files": {
-                str(path.relative_to(worktrees)): path.read_bytes()
-                for path in sorted(worktrees.rglob("*"))
-                if path.is_file() and path.name != ".git"
-            },
-            "status": [
-                pygit2.Repository(str(path)).status()
-                for path in sorted(worktrees.glob("*/*"))
-                if path.parent.name != ".trash"
-            ],
-            "entries": sorted(path.name for path in (self.repo / ".git/worktrees").glob("*")),
-            "locked": [path.name for path in (self.repo / ".git/worktrees").glob("*/locked")],
-            "signals": sorted(path.name for path in signals.glob("[!.]*")),
-            "lane": self.runtime.status.value,
-            "config": (self.repo / ".git/config").read_text().replace(str(self.repo.parent), ""),
-            "exclude": (self.repo / ".git/info/exclude").read_text(),
-            "head": (self.repo / ".git/HEAD").read_text(),
-            "locks": sorted(
-                str(path.relative_to(self.repo))
-                for path in (self.repo / ".git").rglob("*.lock")
-                if "agentrelay" not in path.relative_to(self.repo / ".git").parts[0]
-            ),
-        }
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Callable[[str], Place]:
-    """Return a maker of fresh places."""
-    return lambda name: Place(tmp_path / name)
-
-
-def test_a_prepare_stopped_anywhere_is_completed_by_the_next(
-    place: Callable[[str], Place],
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_whatever_moment_a_run_is_stopped_at_the_next_call_makes_it_good(
+    tmp_path: Path, name: str
 ) -> None:
-    """Whatever line the process ended at, a second prepare ends as if nothing had happened."""
-    undisturbed = place("undisturbed")
-    count = count_lines(undisturbed.prepare)
-    wanted = undisturbed.picture()
-    assert count > 100
-    for stop_at in range(1, count + 1, _STRIDE):
-        disturbed = place(f"stop-{stop_at}")
-        kill_at(stop_at, disturbed.prepare)
-        disturbed.prepare()
-        assert disturbed.picture() == wanted, f"stopped at line {stop_at} of {count}"
+    """Nothing of the user's is out of reach meanwhile, and a repeat ends like a run in peace.
 
-
-def test_a_teardown_stopped_anywhere_is_completed_by_the_next_and_loses_nothing(
-    place: Callable[[str], Place],
-) -> None:
-    """The lane goes in the second run at the latest; its work is under some ref all the time."""
-
-    def ready(name: str) -> tuple[Place, str]:
-        made = place(name)
-        made.prepare()
-        worktree = made.runtime.state.worktree_path
-        assert worktree is not None
-        work = commit_files(worktree, {"work.py": "pass"}, message="work")
-        (worktree / "draft.txt").write_text("draft")
-        return made, work
-
-    def assert_safe(where: Place, work: str) -> None:
-        handle = pygit2.Repository(str(where.repo))
-        tips = [str(handle.references[name].peel(pygit2.Commit).id) for name in refs(where.repo)]
-        assert any(tip == work or handle.descendant_of(tip, work) for tip in tips)
-        draft = where.repo / ".worktrees/nightly/parser/draft.txt"
-        kept = [name for name in refs(where.repo) if name.endswith("/untracked")]
-        assert draft.exists() or any("draft.txt" in read_tree(where.repo, ref) for ref in kept)
-
-    undisturbed, work = ready("undisturbed")
-    count = count_lines(undisturbed.tear_down)
-    wanted = undisturbed.picture()
-    assert_safe(undisturbed, work)
-    assert wanted["entries"] == []
-    for stop_at in range(1, count + 1, _STRIDE):
-        disturbed, work = ready(f"stop-{stop_at}")
-        kill_at(stop_at, disturbed.tear_down)
-        assert_safe(disturbed, work)
-        disturbed.tear_down()
-        assert_safe(disturbed, work)
-        assert disturbed.picture() == wanted, f"stopped at line {stop_at} of {count}"
+    Killed at a system call, wherever a library was in its writing; killed at a line of ours
+    or at a change the interpreter announced; interrupted as by Ctrl-C, after which the same
+    objects do it again: no lock stays held, and no half state in memory is used.
+    """
+    with World(tmp_path / "world", token=None) as world:
+        stage = Stage(world, CASES[name])
+        moments = stage.moments
+        assert {moment[0] for moment in moments} == {"line", "write", "call"}
+        calls = range(1, stage.count_calls() + 1 if can_trace() else 1)
+        shift = len(moments)
+        failures = [
+            *disturb(stage.killed_at_call, some(calls, shift)),
+            *disturb(stage.killed_at, some([m for m in moments if m[0] != "call"], shift)),
+            *disturb(stage.interrupted_at, some(moments, shift)),
+        ]
+    assert not failures, "\n".join([f"{len(failures)} moments", *failures])

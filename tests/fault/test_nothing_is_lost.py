@@ -19,9 +19,11 @@ from agentrelay.workstream import (
     GitWorkstreamTeardown,
     LaneConflictError,
     LaneNameError,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
 )
+from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import (
     clone_repository,
@@ -162,6 +164,18 @@ def test_a_lock_whose_reason_merely_begins_like_gits_is_respected(place: Place) 
     assert (place.worktree / "draft.txt").read_text() == "draft"
 
 
+@pytest.mark.parametrize("text", ["", "\0\1", "nowhere"])
+def test_a_damaged_entry_leads_no_look_for_changes_astray(
+    place: Place, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libgit2 takes the current directory for the working tree of such a worktree."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (place.admin_dir / "gitdir").write_text(text)
+    with pytest.raises(RepositoryError, match="not that of the worktree"):
+        has_unsaved(place.worktree)
+
+
 def test_a_checked_out_submodule_keeps_the_worktree(place: Place) -> None:
     """Its commits live below the entry and would go with it."""
     modules = place.admin_dir / "modules" / "library"
@@ -202,6 +216,53 @@ def test_a_name_git_refuses_is_kept_under_another(place: Place) -> None:
     place.tear_down()
     assert not place.worktree.exists()
     assert place.kept()["untracked"]["%/git%7E1"] == b"odd"
+
+
+@pytest.mark.parametrize("name", [".GIT", ".Git/notes.txt", "src/.giT"])
+def test_a_name_that_is_gits_but_for_its_case_is_kept(place: Place, name: str) -> None:
+    """libgit2 never lists such a file, as changed or as new, wherever it lies."""
+    (place.worktree / name).parent.mkdir(exist_ok=True)
+    (place.worktree / name).write_text("not git's")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert b"not git's" in place.kept()["untracked"].values()
+
+
+@pytest.mark.parametrize("target", ["src/add.py", "."])
+def test_a_folder_that_became_a_link_does_not_stop_the_clean_up(
+    place: Place, target: str, tmp_path: Path
+) -> None:
+    """The link is kept; what it leads to, round in circles or outside, is not the lane's."""
+    (tmp_path / "outside" / "calculator").mkdir(parents=True)
+    (tmp_path / "outside" / "calculator" / "add.py").write_text("not the lane's")
+    shutil.rmtree(place.worktree / "src")
+    goal = tmp_path / "outside" if target == "." else Path(target)
+    (place.worktree / "src").symlink_to(goal)
+    place.tear_down()
+    assert not place.worktree.exists()
+    kept = [content for tree in place.kept().values() for content in tree.values()]
+    assert os.fsencode(goal) in kept
+    assert b"not the lane's" not in kept
+
+
+def test_a_file_called_git_below_the_top_keeps_the_worktree(place: Place) -> None:
+    """It may be what leads to a repository, so it is no file like others."""
+    (place.worktree / "src" / ".git").write_text("gitdir: elsewhere")
+    place.tear_down()
+    assert (place.worktree / "src" / ".git").read_text() == "gitdir: elsewhere"
+    assert any("repository of its own" in text for text in place.runtime.artifacts.concerns)
+
+
+def test_a_staged_file_that_has_the_name_of_a_staged_folder_is_kept(place: Place) -> None:
+    """libgit2 writes an index with both, and a tree without the file."""
+    shutil.rmtree(place.worktree / "src")
+    (place.worktree / "src").write_text("a file now")
+    place.handle.index.add("src")
+    place.handle.index.write()
+    (place.worktree / "src").write_text("edited since")
+    place.tear_down()
+    assert b"a file now" in place.kept()["staged"].values()
+    assert b"edited since" in place.kept()["unstaged"].values()
 
 
 def test_commits_the_remote_branch_had_before_are_kept(place: Place) -> None:
@@ -425,3 +486,15 @@ def test_a_disk_mounted_in_the_worktree_is_not_emptied(place: Place) -> None:
     assert status == 0
     assert "shared cache" in said.read_text()
     assert "unmount it" in said.read_text()
+
+
+def test_an_ignored_file_beside_a_tracked_one_in_an_ignored_folder_is_kept(place: Place) -> None:
+    """Somebody added one file of the folder by force; libgit2 then lists none of the others."""
+    exclude = place.repo / ".git/info/exclude"
+    exclude.write_text(exclude.read_text() + "build/\n")
+    commit_files(place.worktree, {"build/keep.txt": "tracked"}, message="By force")
+    (place.worktree / "build" / "deep").mkdir()
+    (place.worktree / "build" / "deep" / "result.bin").write_text("days of work")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert place.kept()["ignored"]["build/deep/result.bin"] == b"days of work"

@@ -62,7 +62,7 @@ def test_a_command_line_that_cannot_be_used_is_status_2(arguments: tuple[str, ..
 
 def test_no_command_takes_a_token_and_help_says_where_it_is_looked_for() -> None:
     """Arguments are visible to every user of a machine."""
-    for name in ("prepare", "integrate", "teardown"):
+    for name in ("prepare", "integrate", "teardown", "reconcile"):
         text = run(name, "--help").stdout
         assert "--token" not in text
         for place in ("GH_TOKEN", "GH_ENTERPRISE_TOKEN", "~/.netrc", "hosts.yml"):
@@ -71,7 +71,7 @@ def test_no_command_takes_a_token_and_help_says_where_it_is_looked_for() -> None
     commands = run("--help").stdout.partition("Commands:\n")[2].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in commands] == [
         "demo", "prepare", "integrate", "teardown", "status", "rescued", "restore", "forget",
-        "doctor",
+        "reconcile", "doctor",
     ]  # fmt: skip
 
 

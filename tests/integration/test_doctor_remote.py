@@ -52,12 +52,18 @@ def test_an_address_is_shown_as_it_is_rewritten_and_without_its_password(
 ) -> None:
     """``insteadOf`` and ``pushurl`` are said; a password in the configuration is a note."""
     url = agentrelay_world.remote_url
-    _config(cloned_repo)[f"url.{url.removesuffix('widgets.git')}.insteadOf"] = "short:"
-    set_url(cloned_repo, "short:widgets.git")
+    base = url.removesuffix("widgets.git")
+    short = base.replace("/octo/", "/short/")
+    _config(cloned_repo)[f"url.{base}.insteadOf"] = short
+    set_url(cloned_repo, f"{short}widgets.git")
     found = ask(agentrelay_world, cloned_repo)
     assert problems(found) == set()
     assert url in found["remote"].sentence
     assert "insteadof makes of it" in found["remote"].sentence
+    # A rule of the repository's own that leads to another host is not followed.
+    _config(cloned_repo)[f"url.{base}.insteadOf"] = "short:"
+    set_url(cloned_repo, "short:widgets.git")
+    assert "to another host" in ask(agentrelay_world, cloned_repo)["remote"].sentence
     set_url(cloned_repo, url)
     secret = url.replace("://", "://robin:hunter2-hunter2@").removesuffix(".git")
     _config(cloned_repo)["remote.origin.pushurl"] = secret

@@ -26,6 +26,7 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.testing import Fault, World, commit_files, read_tree, refs
 from fixtures import scenarios
+from tests.integration._github_client import call
 
 BRANCH = "agentrelay/nightly/parser/integration"
 REF = f"refs/heads/{BRANCH}"
@@ -580,17 +581,103 @@ def test_title_and_body_say_what_the_lane_brings(world: World, repo: Path) -> No
     assert json.loads(sent)["body"] == body
 
 
-def test_an_adopted_pull_request_keeps_the_body_it_was_opened_with(
+def test_the_section_of_an_adopted_pull_request_is_refreshed_when_the_lane_changed(
     world: World, repo: Path, lane: WorkstreamRuntime
 ) -> None:
-    """People edit it: nothing overwrites what they wrote."""
+    """One request more, once; what people wrote around it stays to the byte."""
+    work(lane)
+    lane.artifacts.task_summaries = [TaskSummary("lexer", "Splits text")]
+    integrate(world, repo, lane)
+    edit_body(world, "Ann: looks good  \r\n\r\n{}\r\n\r\n- [x] read")
+    lane.artifacts.task_summaries.append(TaskSummary("grammar", "Reads words"))
+    integrate(world, repo, lane)
+    assert asked(world) == ["GET", "PATCH"]
+    (pull,) = world.github.pulls()
+    assert str(pull.body).startswith("Ann: looks good  \r\n\r\n<!-- agentrelay")
+    assert str(pull.body).endswith("-->\r\n\r\n- [x] read")
+    assert "Reads words" in str(pull.body)
+    integrate(world, repo, lane)
+    assert asked(world) == ["GET", "PATCH", "GET"]
+    assert lane.artifacts.concerns == []
+    assert lane.status is WorkstreamStatus.PR_CREATED
+
+
+def test_a_section_somebody_edited_is_left_alone_and_a_concern_says_so(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """What they wrote between the markers stays, and nothing is sent."""
     work(lane)
     integrate(world, repo, lane)
-    (before,) = world.github.pulls()
-    lane.artifacts.concerns.append("noticed later")
+    (pull,) = world.github.pulls()
+    edited = str(pull.body).replace("It was opened by a program", "Ann opened it")
+    edit_body(world, edited)
+    lane.artifacts.task_summaries = [TaskSummary("lexer", "Splits text")]
+    for _ in range(2):
+        integrate(world, repo, lane)
+        assert [found.body for found in world.github.pulls()] == [edited]
+    (concern,) = lane.artifacts.concerns
+    assert "somebody edited" in concern
+    assert asked(world).count("PATCH") == 0
+
+
+def test_a_description_that_cannot_be_refreshed_is_a_concern(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The lane is submitted all the same; the next try makes up for it and says no more of it."""
+    work(lane)
     integrate(world, repo, lane)
+    lane.artifacts.task_summaries = [TaskSummary("lexer", "Splits text")]
+    world.github.faults.add(Fault.status(500, method="PATCH"))
+    result = world.runner(repo).integrate(lane)
+    assert (result.status, result.error) == (WorkstreamStatus.PR_CREATED, None)
+    (concern,) = lane.artifacts.concerns
+    assert "out of date" in concern
+    integrate(world, repo, lane)
+    (pull,) = world.github.pulls()
+    assert "Splits text" in str(pull.body)
+    assert "out of date" not in str(pull.body)
+    assert lane.artifacts.concerns == [concern]
+
+
+def test_a_new_process_does_not_take_the_tasks_out_of_the_description(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Summaries are not on disk: who does not know them leaves them where they are."""
+    work(lane)
+    lane.artifacts.task_summaries = [TaskSummary("lexer", "Splits text")]
+    integrate(world, repo, lane)
+    (before,) = world.github.pulls()
+    assert lane.state.signal_dir is not None
+    integrate(world, repo, WorkstreamRuntime.load(lane.state.signal_dir))
     assert world.github.pulls() == [before]
-    assert set(asked(world)) <= {"GET", "POST"}
+    assert asked(world).count("PATCH") == 0
+
+
+def test_the_token_in_use_is_in_no_description() -> None:
+    """Whatever it looks like, and however it got into an agent's text."""
+    token = "tr0ub4dor-and-3"
+    with World(token=token) as world:
+        repo = world.clone()
+        lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+        world.runner(repo).prepare(lane)
+        work(lane)
+        lane.artifacts.task_summaries = [TaskSummary("lexer", f"```\n{token}\n```")]
+        integrate(world, repo, lane)
+        lane.artifacts.concerns.append(f"used {token}")
+        integrate(world, repo, lane)
+        sent = [request.body or b"" for request in world.github.requests]
+        assert [b"***" in body for body in sent] == [False, True, False, True]
+        assert not [body for body in sent if token.encode() in body]
+
+
+def edit_body(world: World, template: str) -> None:
+    """Edit the body of the first pull request as a person does; ``{}`` is what it was."""
+    (pull,) = world.github.pulls()
+    body = template.replace("{}", str(pull.body))
+    path, token = f"/pulls/{pull.number}", f"Bearer {world.token}"
+    answer = call(world.github, "PATCH", path, {"body": body}, Authorization=token)
+    assert answer.status_code == 200
+    world.github.clear()
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,20 @@ def test_a_teardown_that_knows_only_the_name_leaves_anothers_branch(
     assert BRANCH in said
     assert "is ours" in said
     b.integrate()
+    assert_whole(b)
+
+
+def test_a_teardown_that_is_repeated_leaves_the_branch_another_clone_made_since(
+    world: World, a: Place, b: Place
+) -> None:
+    """Its own went in the first try, whose other steps failed; the next one is not its own."""
+    a.prepare()
+    (entry,) = (a.repo / ".git" / "worktrees").iterdir()
+    shutil.rmtree(entry)
+    assert "is not this lane's worktree" in a.tear_down()
+    assert at_remote(world) is None
+    b.prepare()
+    assert "is ours" in a.tear_down()
     assert_whole(b)
 
 

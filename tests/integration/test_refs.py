@@ -163,7 +163,7 @@ def test_a_created_branch_has_a_reflog_with_our_words(tmp_path: Path) -> None:
 
 def test_an_unknown_commit_creates_nothing(bare: OpenRepository) -> None:
     """A ref never points at something the repository lacks."""
-    with pytest.raises(RepositoryError, match="create the ref"):
+    with pytest.raises(RepositoryError, match="write the ref"):
         create_ref(bare, _LANE, "0" * 39 + "1", message="branch: lane")
     assert sorted(refs(bare.path)) == [_MAIN]
 
@@ -195,7 +195,8 @@ def test_deleting_what_never_was_says_so_and_makes_nothing(bare: OpenRepository)
     before = files()
     assert delete_ref(bare, _LANE, expected=_tip(bare)) is False
     assert files() == before
-    assert not [path for path in bare.own_dir.rglob("*") if path.is_file()]
+    left = [path.name for path in bare.own_dir.rglob("*") if path.is_file()]
+    assert left == ["packed-refs.queue"]
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
@@ -503,3 +504,33 @@ def test_refs_below_a_prefix_are_listed_in_order(bare: OpenRepository) -> None:
         "refs/agentrelay/rescue/g/a/2",
     ]
     assert refs_below(bare, "refs/nothing/") == []
+
+
+def test_a_new_ref_can_be_read_by_whom_the_umask_lets_in(bare: OpenRepository) -> None:
+    """A shared repository stays shared: the file is like any that a program makes."""
+    plain = bare.path / "plain"
+    plain.touch()
+    assert create_ref(bare, _LANE, _tip(bare), message="made")
+    assert (bare.common_dir / _LANE).stat().st_mode == plain.stat().st_mode
+
+
+def test_a_ref_that_is_locked_while_it_is_made_by_another_is_not_made_twice(
+    bare: OpenRepository,
+) -> None:
+    """Whether it exists is asked under the lock: the answer before it may be out of date."""
+    path = bare.common_dir / _LANE
+    path.parent.mkdir(parents=True)
+    results: list[bool] = []
+
+    def create() -> None:
+        results.append(create_ref(open_repository(bare.path), _LANE, _tip(bare), message="late"))
+
+    # As another program does it: locked, written, renamed into place.
+    lock = path.with_name(path.name + ".lock")
+    lock.write_text(f"{_tip(bare)}\n")
+    thread = threading.Thread(target=create)
+    thread.start()
+    lock.replace(path)
+    thread.join(timeout=30.0)
+    assert results == [False]
+    assert not bare.common_dir.joinpath("logs", _LANE).exists()

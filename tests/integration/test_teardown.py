@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -336,3 +337,47 @@ def test_packed_refs_of_others_survive(repo: Path, runtime: WorkstreamRuntime) -
         "# pack-refs with: peeled fully-peeled sorted \n"
         f"{tip} refs/heads/theirs\n{tip} refs/tags/v1\n^{tip}\n"
     )
+
+
+def test_a_teardown_says_that_it_was_begun_and_a_prepare_takes_it_back(
+    repo: Path, bare: Path, runtime: WorkstreamRuntime, worktree: Path
+) -> None:
+    """Until it is over the record has it, so that what a crash leaves is not taken for a lane."""
+    record = repo / ".workflow/nightly/workstreams/parser/lane.json"
+    assert not json.loads(record.read_text())["ending"]
+    (repo / ".git/HEAD").write_text(f"ref: {REF}\n")
+    tear_down(repo, runtime)
+    assert not worktree.exists()
+    assert REF in refs(bare)
+    assert json.loads(record.read_text())["ending"] is True
+    pygit2.Repository(str(repo)).set_head("refs/heads/main")
+    GitWorkstreamPreparer(repo, "nightly").prepare_workstream(runtime)
+    assert not json.loads(record.read_text())["ending"]
+    tear_down(repo, runtime)
+    assert_gone(repo, bare)
+    assert not json.loads(record.read_text())["ending"]
+
+
+def test_the_empty_folder_of_a_worktree_goes(
+    repo: Path, bare: Path, runtime: WorkstreamRuntime, worktree: Path
+) -> None:
+    """Somebody emptied it by hand; nothing of the lane is left standing."""
+    shutil.rmtree(worktree)
+    worktree.mkdir()
+    tear_down(repo, runtime)
+    assert_gone(repo, bare)
+
+
+def test_a_worktree_whose_prepare_stopped_before_its_entry_goes(
+    repo: Path, bare: Path, runtime: WorkstreamRuntime, worktree: Path
+) -> None:
+    """A folder that holds nothing but our own link to an entry never made is the lane's."""
+    shutil.rmtree(repo / ".git/worktrees")
+    for path in worktree.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".git":
+            path.unlink()
+    tear_down(repo, runtime)
+    assert_gone(repo, bare)
+    assert runtime.artifacts.concerns == []

@@ -16,16 +16,20 @@ from agentrelay.workstream import (
     CredentialsRejectedError,
     Finding,
     FindingLevel,
+    FoundLane,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     LaneBusyError,
     LaneConflictError,
+    LaneKind,
     LaneNameError,
+    LaneOutcome,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
+    Reconciliation,
     RemoteError,
     RemoteUnavailableError,
     RepositoryError,
@@ -46,6 +50,7 @@ from agentrelay.workstream import (
     WorkstreamTeardown,
     diagnose,
     forget,
+    reconcile,
     rescued,
     restore,
 )
@@ -54,6 +59,7 @@ from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenPro
 from agentrelay.workstream.implementations import (
     workstream_integrator,
     workstream_preparer,
+    workstream_reconciler,
     workstream_teardown,
 )
 
@@ -64,6 +70,7 @@ runtime_class: type[WorkstreamRuntime] = runtime.WorkstreamRuntime
 preparer_class: type[GitWorkstreamPreparer] = workstream_preparer.GitWorkstreamPreparer
 integrator_class: type[GhWorkstreamIntegrator] = workstream_integrator.GhWorkstreamIntegrator
 teardown_class: type[GitWorkstreamTeardown] = workstream_teardown.GitWorkstreamTeardown
+found_class: type[FoundLane] = workstream_reconciler.FoundLane
 runner_class: type[StandardWorkstreamRunner] = runner.StandardWorkstreamRunner
 
 
@@ -248,6 +255,46 @@ def ask_at_run_time(part: object) -> str:
     if isinstance(part, WorkstreamRunner):
         return part.integrate(WorkstreamRuntime(WorkstreamSpec("a"))).workstream_id
     return "neither"
+
+
+# --- leftovers --------------------------------------------------------------------------
+
+
+def keep_house(repo: Path, run_dir: Path) -> list[str]:
+    """Look first, then act, and read every field of what was found."""
+    planned = reconcile(repo, dry_run=True)
+    assert_type(planned, Reconciliation)
+    found = reconcile(
+        repo,
+        graph="nightly",
+        remote="upstream",
+        run_dir=run_dir,
+        token=lambda: "t",
+        ssh_key=Path("key"),
+        api_url="https://ghe.example/api/v3",
+        full_name="o/n",
+        api_timeout_s=5,
+        lane_timeout_s=1.5,
+        network_timeout_s=30,
+    )
+    reconcile(repo, "nightly")  # type: ignore[call-arg]  # settings have names
+    assert_type(found.leftovers, tuple[Path, ...])
+    assert_type(found.stuck, tuple[Path, ...])
+    assert_type(found.concerns, tuple[str, ...])
+    assert_type(found.failed, tuple[FoundLane, ...])
+    said: list[str] = []
+    for lane in found.lanes:
+        assert_type(lane.kind, LaneKind)
+        assert_type(lane.outcome, LaneOutcome)
+        assert_type(lane.worktree, Optional[Path])
+        assert_type(lane.entry, Optional[Path])
+        assert_type(lane.branch, Optional[str])
+        assert_type(lane.remote_branch, Optional[str])
+        assert_type(lane.signal_dir, Optional[Path])
+        assert_type(lane.rescue_refs, tuple[str, ...])
+        if lane.kind is LaneKind.FOREIGN or lane.outcome is LaneOutcome.FAILED:
+            said += [f"{lane.graph}/{lane.workstream_id}: {lane.why}", *lane.concerns]
+    return said
 
 
 # --- sources of tokens ------------------------------------------------------------------

@@ -42,6 +42,8 @@ _PAGES: Final = (
     "docs/ARCHITECTURE.md",
     "docs/cli.md",
     "docs/credentials.md",
+    "docs/fault-matrix.md",
+    "docs/pull-requests.md",
     "docs/reliability.md",
     "docs/testing.md",
 )

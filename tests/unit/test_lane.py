@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ntpath
 import os
+import pickle
 import re
 import sys
 from pathlib import Path, PureWindowsPath
@@ -19,8 +20,12 @@ from agentrelay.workstream._lane import (
     check_branch_name,
     check_name,
     same_on_some_file_system,
+    split_admin_name,
+    split_branch,
+    split_rescue_ref,
 )
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
+from tests._examples import refusal, tries
 
 _ROOT = Path("/srv/project")
 
@@ -163,6 +168,60 @@ def test_a_name_that_is_no_text_is_refused_like_any_other(name: Any) -> None:
     with pytest.raises(LaneNameError) as caught:
         Lane.of(_ROOT, "nightly", name)
     assert "text" in caught.value.rule
+
+
+class _Hostile:
+    """A thing that will not be spoken of, as half-made data classes and mocks are."""
+
+    def __repr__(self) -> str:
+        """Fail."""
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+    __hash__ = None  # type: ignore[assignment]  # hostile on purpose
+
+
+_ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.binary(),
+    st.text(),
+    st.just(f"name of {_Hostile.__name__}" * 1000),
+    st.builds(_Hostile),
+    st.lists(st.text(), max_size=3),
+    st.just(list(range(100_000))),
+    st.just(1 << 100_000),
+)
+
+
+@tries(100)
+@given(graph=_ANYTHING, name=_ANYTHING)
+def test_no_object_at_all_makes_a_lane_or_a_crash(graph: Any, name: Any) -> None:
+    """A graph built from anything gets a lane or the one error, in one short line."""
+    error = refusal(lambda: Lane.of(_ROOT, graph, name))
+    if error is None:
+        assert pygit2.reference_is_valid_name(Lane.of(_ROOT, graph, name).branch_ref)
+        return
+    assert isinstance(error, LaneNameError)
+    assert error.rule
+    assert len(str(error)) < 400
+    assert isinstance(error.name, str)
+    assert vars(pickle.loads(pickle.dumps(error))) == vars(error)  # noqa: S301 - made here
+
+
+@tries(100)
+@given(name=_ANYTHING)
+def test_no_object_at_all_is_a_branch_by_accident(name: Any) -> None:
+    """A base branch of the wrong type is refused like a wrong name."""
+    error = refusal(lambda: check_branch_name(name, kind="base branch"))
+    if error is None:
+        assert pygit2.reference_is_valid_name(f"refs/heads/{name}")
+        return
+    assert isinstance(error, LaneNameError)
+    assert error.rule in str(error)
+    assert len(str(error)) < 400
 
 
 def test_graph_and_id_are_both_checked() -> None:
@@ -313,6 +372,42 @@ def test_a_branch_that_is_not_this_lanes_is_refused(branch: str) -> None:
     assert "parser" in str(caught.value.hint)
 
 
+@tries(100)
+@given(
+    branch=st.text() | st.lists(_ANY_NAME, max_size=6).map("/".join),
+    name=_ANY_NAME,
+    wrapped=st.booleans(),
+)
+def test_no_branch_leads_to_a_lane_that_is_not_its_own(
+    branch: str, name: str, *, wrapped: bool
+) -> None:
+    """A state that anyone may have edited names its own lane or is refused, typed."""
+    if wrapped:
+        branch = f"agentrelay/{branch}/{name}/integration"
+    error = refusal(lambda: Lane.from_branch(_ROOT, branch, name))
+    if error is not None:
+        assert isinstance(error, (LaneConflictError, LaneNameError))
+        assert error.hint
+        return
+    lane = Lane.from_branch(_ROOT, branch, name)
+    assert lane.branch == branch
+    assert lane.workstream_id == name
+    assert lane.worktree_path.parent.parent == _ROOT / ".worktrees"
+
+
+@tries(100)
+@given(names=st.tuples(_NAME, _NAME))
+def test_everything_a_lane_is_called_is_a_ref_or_a_flat_name_for_git(
+    names: tuple[str, str],
+) -> None:
+    """Branch, rescue refs and entry of every lane that can be made are taken by libgit2."""
+    lane = Lane.of(_ROOT, *names)
+    assert pygit2.reference_is_valid_name(lane.branch_ref)
+    assert pygit2.reference_is_valid_name(f"{lane.rescue_prefix}20260101T000000.000000Z/commits")
+    assert pygit2.reference_is_valid_name(f"refs/worktree/{lane.admin_name}")
+    assert os.path.basename(lane.admin_name) == lane.admin_name  # noqa: PTH119 - a name, no path
+
+
 @pytest.mark.parametrize("graph", ["..", ".git", "", "a.lock"])
 def test_a_branch_of_an_impossible_graph_is_refused(graph: str) -> None:
     """A planted branch name cannot lead out of the worktrees' directory."""
@@ -395,3 +490,31 @@ def test_lanes_are_values() -> None:
     assert len({lane, Lane.of(_ROOT, "g", "w")}) == 1
     with pytest.raises(AttributeError):
         cast("Any", lane).graph = "other"
+
+
+@given(graph=_ANY_NAME, workstream_id=_ANY_NAME)
+def test_every_name_of_a_lane_leads_back_to_it(graph: str, workstream_id: str) -> None:
+    """Branch, entry and rescue refs say whose they are, also where a name holds a dash."""
+    try:
+        lane = Lane.of(_ROOT, graph, workstream_id)
+    except LaneNameError:
+        assert split_branch(f"agentrelay/{graph}/{workstream_id}/integration") is None
+        if "/" not in graph + workstream_id:
+            # With one it reads as a ref below another lane's.
+            assert split_rescue_ref(f"refs/agentrelay/rescue/{graph}/{workstream_id}/t/c") is None
+        return
+    names = (graph, workstream_id)
+    assert split_branch(lane.branch) == names
+    assert split_admin_name(lane.admin_name) == names
+    assert split_rescue_ref(f"{lane.rescue_prefix}20260101T000000.000000Z/commits") == names
+    assert split_admin_name(lane.admin_name + "0") is None
+    assert split_rescue_ref(lane.rescue_prefix.rstrip("/")) is None
+
+
+@given(name=_ANY_NAME | st.lists(_ANY_NAME, max_size=6).map("/".join) | st.text("-", max_size=300))
+def test_what_is_no_lanes_name_leads_nowhere(name: str) -> None:
+    """Anything may be found under such a name; only what a lane can have is taken for one."""
+    for found in (split_branch(name), split_admin_name(name), split_rescue_ref(name)):
+        if found is not None:
+            lane = Lane.of(_ROOT, *found)
+            assert name in {lane.branch, lane.admin_name} or name.startswith(lane.rescue_prefix)

@@ -192,6 +192,43 @@ def test_a_lock_file_that_cannot_be_made_is_a_configuration_error(tmp_path: Path
     assert caught.value.hint
 
 
+def test_a_waiter_behind_another_process_goes_in_when_that_leaves(tmp_path: Path) -> None:
+    """A long wait ends with the other's lock, not with the time-out."""
+    path = tmp_path / "lock"
+    entered = threading.Event()
+
+    def enter() -> None:
+        with hold(path, what="it", timeout_s=30.0):
+            entered.set()
+
+    with _held_by_another_process(path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.05)
+    thread.join(timeout=30.0)
+    assert entered.is_set()
+
+
+def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path) -> None:
+    """Whoever waited for the old file takes the one that is there now."""
+    path = tmp_path / "deep" / "lock"
+    path.parent.mkdir()
+    inside = threading.Event()
+
+    def enter() -> None:
+        with hold(path, what="it", timeout_s=30.0):
+            inside.set()
+
+    with _held_by_another_process(path):
+        thread = threading.Thread(target=enter)
+        thread.start()
+        path.unlink()
+        path.parent.rmdir()
+    thread.join(timeout=30.0)
+    assert inside.is_set()
+    assert path.exists()
+
+
 # --- until_free -------------------------------------------------------------------------
 
 
@@ -264,9 +301,9 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def _lock(path: Path) -> LockFile:
+def _lock(path: Path, data: bytes | None = None) -> LockFile:
     """Return the lock of a file, with our own directory beside the file's."""
-    return LockFile(path, own_dir=path.parent.parent / "own")
+    return LockFile(path, own_dir=path.parent.parent / "own", data=data)
 
 
 def _names(path: Path) -> list[str]:
@@ -278,10 +315,10 @@ def _names(path: Path) -> list[str]:
 def test_a_commit_replaces_the_file_and_removes_the_lock(config: Path) -> None:
     """While it is locked the old content can be read; afterwards the new one."""
     config.chmod(0o640)
-    with _lock(config) as lock:
+    with _lock(config, b"new" * 100_000) as lock:
         assert config.with_name("config.lock").exists()
         assert config.read_bytes() == b"old"
-        lock.commit(b"new" * 100_000)
+        lock.commit()
     assert config.read_bytes() == b"new" * 100_000
     assert config.stat().st_mode & 0o777 == 0o640
     assert config.stat().st_nlink == 1
@@ -291,8 +328,8 @@ def test_a_commit_replaces_the_file_and_removes_the_lock(config: Path) -> None:
 def test_a_file_that_was_not_there_is_made(config: Path) -> None:
     """``packed-refs`` appears only with the first packed ref."""
     config.unlink()
-    with _lock(config) as lock:
-        lock.commit(b"first")
+    with _lock(config, b"first") as lock:
+        lock.commit()
     assert config.read_bytes() == b"first"
     assert _names(config) == ["config"]
 
@@ -320,11 +357,11 @@ def test_somebody_elses_lock_file_is_respected_and_stays(config: Path) -> None:
 
 def test_a_living_holder_of_ours_is_respected(config: Path) -> None:
     """The kernel says that the holder lives, so its lock file stays."""
-    with _lock(config) as lock:
+    with _lock(config, b"mine") as lock:
         for _ in range(3):
             with pytest.raises(LockedError), _lock(config):
                 pytest.fail("two holders at once")
-        lock.commit(b"mine")
+        lock.commit()
     assert config.read_bytes() == b"mine"
 
 
@@ -337,8 +374,8 @@ def test_a_lock_file_of_a_dead_holder_of_ours_is_removed(config: Path) -> None:
     config.with_name("config.lock").hardlink_to(held / "left")
 
     def attempt() -> None:
-        with _lock(config) as lock:
-            lock.commit(b"new")
+        with _lock(config, b"new") as lock:
+            lock.commit()
 
     until_free(attempt, busy=_is_locked, what="write", backoff=_SHORT)
     assert config.read_bytes() == b"new"
@@ -367,20 +404,23 @@ def test_a_directory_that_was_pruned_meanwhile_counts_as_locked(config: Path) ->
 
 def test_a_lock_made_by_somebody_else_after_our_commit_is_not_removed(config: Path) -> None:
     """Once renamed, the lock's name belongs to whoever takes it next."""
-    with _lock(config) as lock:
-        lock.commit(b"ours")
+    with _lock(config, b"ours") as lock:
+        lock.commit()
         config.with_name("config.lock").write_text("theirs")
     assert config.with_name("config.lock").read_text() == "theirs"
 
 
 def test_lock_files_and_retries_together_lose_no_change(config: Path) -> None:
-    """Eight threads that read, change and commit under the lock end with every change."""
+    """Eight threads that read, change, and commit what is still true end with every change."""
     config.write_bytes(b"0")
 
     def add_one() -> None:
         def attempt() -> None:
-            with _lock(config) as lock:
-                lock.commit(str(int(config.read_bytes()) + 1).encode())
+            before = config.read_bytes()
+            with _lock(config, str(int(before) + 1).encode()) as lock:
+                if config.read_bytes() != before:
+                    raise LockedError("somebody was quicker")
+                lock.commit()
 
         for _ in range(5):
             until_free(attempt, busy=_is_locked, what="count", backoff=Backoff(deadline_s=30.0))

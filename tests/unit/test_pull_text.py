@@ -3,51 +3,56 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
-from agentrelay.workstream.core.runtime import TaskSummary
+from agentrelay.workstream.core.runtime import OperationalConcern, TaskSummary
 from agentrelay.workstream.core.workstream import WorkstreamSpec
-from agentrelay.workstream.implementations._pull_text import (
+from agentrelay.workstream.implementations._pull_section import (
     LONGEST_BODY_UNITS,
+    count_units,
+    wrap_section,
+)
+from agentrelay.workstream.implementations._pull_text import (
     render_body,
+    render_merge_message,
+    render_merge_title,
     render_title,
 )
+from tests.unit._markdown import live_words, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from markdown_it.token import Token
-
 _SPEC = WorkstreamSpec("parser", merge_target_branch="release", base_branch="develop")
 _BRANCH = "agentrelay/nightly/parser/integration"
-_MARKER = f"<!-- agentrelay:{_BRANCH} -->"
 _ZWSP = "\u200b"
 
 
+def _whole(
+    summaries: Iterable[TaskSummary] = (),
+    concerns: Iterable[str] = (),
+    secrets: Iterable[str] = (),
+) -> str:
+    return render_body(_SPEC, _BRANCH, summaries, concerns, secrets=secrets)
+
+
+def _between(body: str) -> str:
+    """Return what is between the two markers."""
+    return body.split("\n\n", 1)[1].rsplit("\n\n", 1)[0]
+
+
 def _body(summaries: Iterable[TaskSummary] = (), concerns: Iterable[str] = ()) -> str:
-    return render_body(_SPEC, _BRANCH, summaries, concerns)
+    return _between(_whole(summaries, concerns))
 
 
 def _said(text: str) -> str:
     """Return what becomes of an agent's text."""
     return _body([TaskSummary("t", description=text)])
-
-
-def _tokens(body: str) -> list[Token]:
-    """Read a body as CommonMark does, flat, with what is inside lines."""
-    flat: list[Token] = []
-    for token in MarkdownIt("commonmark").parse(body):
-        flat += [token, *(token.children or [])]
-    return flat
-
-
-def _units(text: str) -> int:
-    return len(text.encode("utf-16-le")) // 2
 
 
 # --- layout -----------------------------------------------------------------------------
@@ -74,11 +79,11 @@ def test_the_body_shows_the_lane_its_tasks_and_its_concerns() -> None:
             TaskSummary("lexer", "Split the input.", "https://github.com/o/r/pull/12", ("slow",)),
             TaskSummary("grammar"),
         ],
-        ["two lanes\ntouch this"],
+        ["two lanes\ntouch this", OperationalConcern("the base was stale")],
     )
-    assert body == (
+    assert _between(body) == (
         "This brings the work of workstream `parser` together.\n"
-        "It was opened by a program and waits for review; nothing merges it by itself.\n"
+        "It was opened by a program and waits for review.\n"
         "\n"
         "- **Workstream:** `parser`\n"
         "- **Parent:** `compiler`\n"
@@ -103,8 +108,32 @@ def test_the_body_shows_the_lane_its_tasks_and_its_concerns() -> None:
         "  two lanes\n"
         "  touch this\n"
         "\n"
-        f"{_MARKER}"
+        "## Operational concerns\n"
+        "\n"
+        "- **Concern:** the base was stale"
     )
+
+
+def test_the_example_of_the_documentation_is_a_body() -> None:
+    """What the page shows is what a reviewer gets, to the byte."""
+    page = (Path(__file__).parents[2] / "docs" / "pull-requests.md").read_text(encoding="utf-8")
+    example = page.split("````markdown\n")[1].split("\n````")[0]
+    pulls = "https://github.com/octo/widgets/pull"
+    description = "Words come from a table now:\n```py\n@cached\ndef words(text): ...\n```"
+    concern = "slow on long lines, see https://github.com/octo/widgets/issues/7"
+    body = render_body(
+        WorkstreamSpec("parser", parent_workstream_id="compiler"),
+        _BRANCH,
+        [
+            TaskSummary("lexer", description, f"{pulls}/12", (concern,)),
+            TaskSummary("grammar", None, f"{pulls}/13"),
+        ],
+        [
+            OperationalConcern("the worktree holds uncommitted changes that no pull request shows"),
+            "two tasks changed one file",
+        ],
+    )
+    assert re.sub(r"(tasks:2|end) [0-9a-f]{16}", r"\1 DIGEST", body) == example
 
 
 def test_a_lane_without_tasks_and_concerns_has_no_empty_sections() -> None:
@@ -136,11 +165,21 @@ def test_an_empty_text_leaves_no_hole() -> None:
     assert "- **Concern:** (empty)" in _body(concerns=[" \n"])
 
 
-def test_the_last_line_names_the_branch_and_cannot_be_broken_out_of() -> None:
-    """The marker is one comment, whatever git allows in a branch's name."""
-    assert _body().endswith(f"\n{_MARKER}")
-    body = render_body(_SPEC, "x-->y--", [], [])
-    assert body.endswith("<!-- agentrelay:x-%2D%3Ey-%2D -->")
+def test_a_long_text_is_folded_and_a_short_one_is_not() -> None:
+    """A reviewer sees at a glance what there is, and opens what matters."""
+    assert "<details>" not in _said("a\n" * 12)
+    body = _body([TaskSummary("t", "a\n" * 13, None, ("c " * 600,))])
+    assert "\n  <details>\n  <summary>Description, 13 lines</summary>\n\n  a\n" in body
+    assert "\n    <details>\n    <summary>Concern, one long line</summary>\n\n    c " in body
+    assert body.count("</details>") == 2
+
+
+def test_the_markers_cannot_be_broken_out_of() -> None:
+    """Each is one comment, whatever git allows in a branch's name."""
+    for name in ("x-->y--", "a\nb", "--!>"):
+        reading = read(wrap_section("text", name, tasks=0))
+        assert len(reading.html) == 2
+        assert reading.texts == ["text"]
 
 
 # --- links ------------------------------------------------------------------------------
@@ -162,51 +201,34 @@ def test_the_last_line_names_the_branch_and_cannot_be_broken_out_of() -> None:
 )
 def test_only_a_plain_web_address_becomes_a_link(url: str, shown: str) -> None:
     """Anything else is shown as what it is, and cannot be clicked."""
-    assert f"- **Task** `t`: {shown}\n" in _body([TaskSummary("t", pr_url=url)])
+    assert _body([TaskSummary("t", pr_url=url)]).endswith(f"- **Task** `t`: {shown}")
 
 
 # --- agents' text -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("ping @octo and @org/team", f"ping @{_ZWSP}octo and @{_ZWSP}org/team"),
-        ("see #12, o/r#3", f"see #{_ZWSP}12, o/r#{_ZWSP}3"),
-        ("GH-12 gh-3 GH\\-4 NIGHGH-1", f"GH-{_ZWSP}12 gh-{_ZWSP}3 GH\\-{_ZWSP}4 NIGHGH-1"),
-        ("_GH-1_", f"_GH-{_ZWSP}1_"),
-        ("&#64;octo &commat;octo a && b", f"&#{_ZWSP}64;octo &{_ZWSP}commat;octo a && b"),
-        ("<!-- x --> <img src=x> </p> <?x 1 < 2", (
-            f"<{_ZWSP}!-- x --> <{_ZWSP}img src=x> <{_ZWSP}/p> <{_ZWSP}?x 1 < 2"
-        )),
-        ("![x](https://t)", f"!{_ZWSP}[x]{_ZWSP}(https://t)"),
-        ("[x][y] [x]: y a[0]", f"[x]{_ZWSP}[y] [x]{_ZWSP}: y a[0]"),
-        ("closes https://h/o/r/issues/1", f"clo{_ZWSP}ses https://h/o/r/issues/1"),
-        ("FIX: https://h/1", f"FI{_ZWSP}X: https://h/1"),
-        ("_Resolved_ **https://h/1**", f"_Resol{_ZWSP}ved_ **https://h/1**"),
-        ("closed, fixes, resolve it", "closed, fixes, resolve it"),
-        ("[skip ci] [x]", f"[{_ZWSP}skip ci] [x]"),
-        ("a\x00b\x1b[31m\ud800\u202e", "a\ufffdb\ufffd[31m\ufffd\ufffd"),
-        ("a\tb", "a   b"),
-        ("ghp_abcdefghijkl https://u:p@h/x", "*** https://h/x"),
-    ],
-)  # fmt: skip
-def test_an_agents_text_reads_the_same_and_commands_nothing(text: str, shown: str) -> None:
-    """Mentions, references, entities, HTML, images and keywords are only text."""
-    assert f"\n  {shown}\n" in _said(text)
+def test_a_secret_is_masked_wherever_it_is() -> None:
+    """What looks like one, and what is known to be one: in ids, texts, links and code."""
+    task = TaskSummary(
+        "id-hunter2", "```\nhunter2 ghp_abcdefghijkl\n```", "https://h/hunter2", ("a hunter2",)
+    )
+    body = _whole([task], ["hunter2 https://u:p@h/x"], ["hunter2"])
+    assert "hunter2" not in body
+    assert "ghp_" not in body
+    assert "u:p@" not in body
+    assert body.count("***") == 6
+    assert "hunter2" not in render_title("hunter2", secrets=["hunter2"])
+    assert "hunter2" not in render_merge_title("hunter2", 1, secrets=["hunter2"])
+    assert "hunter2" not in render_merge_message(_SPEC, "hunter2", [task], secrets=["hunter2"])
 
 
-def test_a_code_fence_left_open_is_closed_where_the_text_ends() -> None:
-    """What follows is not code, even for readers that ignore indentation."""
-    assert "  ```py\n  x\n  ```\n\n<!--" in _said("```py\nx")
-    assert "  ~~~~\n  ~~~\n  ~~~~\n\n<!--" in _said("~~~~\n~~~")
-    assert _said("```\nx\n```").count("```") == 2
-    assert _said("```a`b").count("```") == 1
-
-
-def test_line_ends_of_every_kind_are_line_ends() -> None:
-    """A carriage return or a Unicode line end hides nothing and breaks no layout."""
-    assert "\n  a\n  b\n  c\n  d\n\n" in _said("a\r\nb\rc\u2028d")
+def test_code_in_a_description_stays_as_it_is() -> None:
+    """To the byte, at any depth, and a fence left open is closed where the text ends."""
+    code = "```py\n\tx  \n\n@a #1 </details>\n```"
+    said = _said(code)
+    assert read(said).fences == ["\tx  \n\n@a #1 </details>\n"]
+    assert _said(code.removesuffix("```")) == said
+    assert read(_body(concerns=[code])).fences == read(said).fences
 
 
 _HOSTILE = st.text(
@@ -221,32 +243,40 @@ _HOSTILE = st.text(
 ).map("".join)  # fmt: skip
 
 
-@given(_HOSTILE, _HOSTILE, _HOSTILE, _HOSTILE)
-def test_no_text_leaves_its_place_or_becomes_html_or_an_image(
-    task_id: str, description: str, task_concern: str, concern: str
+@settings(deadline=None)
+@given(_HOSTILE, _HOSTILE, _HOSTILE, _HOSTILE, st.sampled_from(["", "\nmore" * 12]))
+def test_no_text_leaves_its_place_or_commands_anything(
+    task_id: str, description: str, task_concern: str, concern: str, more: str
 ) -> None:
-    """A Markdown reader sees our sections, our lists and one comment, whatever was written."""
+    """A Markdown reader sees our sections, lists and folds, whatever was written."""
+    description += more
     body = _body(
-        [TaskSummary(task_id, description, "https://h/pull/1", (task_concern,))], [concern]
+        [TaskSummary(task_id, description, "https://h/pull/1", (task_concern,))],
+        [concern, OperationalConcern(f"own {concern}")],
     )
-    tokens = _tokens(body)
-    assert not [token for token in tokens if token.type in {"image", "html_inline"}]
-    assert [token.content.strip() for token in tokens if token.type == "html_block"] == [_MARKER]
-    top = [token for token in tokens if token.level == 0 and token.nesting == 1]
-    assert [token.tag for token in top if token.block] == ["p", "ul", "h2", "ul", "h2", "ul"]
-    links = [token for token in tokens if token.type == "link_open"]
-    assert [link.attrs["href"] for link in links] == ["https://h/pull/1"]
+    reading = read(body)
+    assert [word for said in reading.texts for word in live_words(said)] == []
+    assert reading.top == ["p", "ul", "h2", "ul", "h2", "ul", "h2", "ul"]
+    assert reading.headings == ["Tasks", "Concerns", "Operational concerns"]
+    assert reading.links == ["https://h/pull/1"]
+    assert reading.images == 0
+    openings = [text for text in reading.html if re.match("<details>\n *<summary>[^<>]*</s", text)]
+    assert sorted(reading.html) == sorted([*openings, *(["</details>"] * len(openings))])
+    body.encode("utf-8")
 
 
-@given(_HOSTILE)
-def test_no_text_keeps_a_mention_a_reference_or_a_control_character(text: str) -> None:
-    """Nothing GitHub would act on is left directly before what it would act on."""
-    said = _said(text).removesuffix(_MARKER)
-    assert not re.search(r"@(?!\u200b)", said)
-    assert not re.search(r"#(?![\u200b# ])", said)
-    assert not re.search(r"(?i)\bGH-\d", said)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", said)
-    said.encode("utf-8")
+@settings(deadline=None)
+@given(_HOSTILE, _HOSTILE)
+def test_titles_and_merge_messages_command_nothing(text: str, other: str) -> None:
+    """They are plain text, where no code protects anything; no line of a task is a trailer."""
+    spec = WorkstreamSpec(text, merge_target_branch=other)
+    message = render_merge_message(spec, other, [TaskSummary(text, other), TaskSummary(other)])
+    title = render_merge_title(text, 7)
+    assert live_words(render_title(text)) == []
+    assert title.endswith(" (#7)")
+    assert live_words(title.removesuffix(" (#7)")) == []
+    assert live_words(message) == []
+    assert all(line.startswith("- ") for line in message.split("\n")[2:])
 
 
 # --- length -----------------------------------------------------------------------------
@@ -255,16 +285,15 @@ def test_no_text_keeps_a_mention_a_reference_or_a_control_character(text: str) -
 def test_concerns_of_tasks_are_cut_before_those_of_the_lane_and_descriptions_last() -> None:
     """What a reviewer needs most is kept longest, and a notice says that parts are missing."""
     tasks = [
-        TaskSummary(f"t{n:03}", "d" * 90, f"https://h/o/r/pull/{n}", ("c" * 900,))
+        TaskSummary(f"t{n:03}", "w" * 90, f"https://h/o/r/pull/{n}", ("z" * 900,))
         for n in range(100)
     ]
     body = _body(tasks, ["lane " * 50])
-    assert _units(body) < LONGEST_BODY_UNITS
-    assert body.count("d" * 90) == 100
+    assert count_units(body) < LONGEST_BODY_UNITS
+    assert body.count("w" * 90) == 100
     assert "lane lane" in body
-    assert "c" * 301 not in body
+    assert "z" * 301 not in body
     assert "left out" in body
-    assert body.endswith(_MARKER)
 
 
 def test_half_a_secret_is_never_left_by_a_cut() -> None:
@@ -280,15 +309,22 @@ def test_a_cut_falls_between_words_and_shows() -> None:
     assert "left out" in body
 
 
+def test_a_cut_within_code_shows_below_the_code() -> None:
+    """The fence is closed, and what is in it is what was there."""
+    body = _said("```\n" + "line\n" * 9_000)
+    (code,) = read(body).fences
+    assert set(code.split()) == {"line"}
+    assert re.search(r"\n  ```\n\n  \[…\]\n", body)
+
+
 def test_thousands_of_tasks_end_in_a_count() -> None:
     """When not even ids and links fit, the first ones are listed and the rest counted."""
     tasks = [TaskSummary(f"t{n:05}", "d", f"https://h/o/r/pull/{n}") for n in range(5_000)]
     body = _body(tasks, ["concern"])
-    assert _units(body) < LONGEST_BODY_UNITS
+    assert count_units(body) < LONGEST_BODY_UNITS
     listed = body.count("- **Task**")
     assert listed > 500
     assert f"… and {5_000 - listed} more tasks." in body
-    assert body.endswith(_MARKER)
 
 
 @settings(max_examples=25, deadline=None)
@@ -297,4 +333,25 @@ def test_no_amount_of_text_exceeds_the_limit(count: int, length: int, text: str)
     """Characters outside the basic plane count twice, as GitHub counts them."""
     long = (text * length)[:length]
     tasks = [TaskSummary(f"t{n}", long[:2_000], None, (long,)) for n in range(count)]
-    assert _units(_body(tasks, [long])) < LONGEST_BODY_UNITS
+    assert count_units(_body(tasks, [long])) < LONGEST_BODY_UNITS
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(-100, 8_000), st.integers(0, 60))
+def test_a_section_is_as_short_as_it_is_told_to_be(room: int, count: int) -> None:
+    """Where even that is too long, it is one sentence and its markers."""
+    tasks = [TaskSummary(f"t{n}", "d " * 200, f"https://h/pull/{n}", ("c",)) for n in range(count)]
+    body = render_body(_SPEC, _BRANCH, tasks, ["x" * 900], longest_units=room)
+    assert count_units(body) < max(room, 600)
+
+
+def test_the_words_of_a_merge_say_what_it_brings() -> None:
+    """A first line with the number, then a line a task: no body, no code."""
+    assert render_merge_title("parser", 12) == "Integrate workstream parser (#12)"
+    assert len(render_merge_title("x" * 500, 12)) == 256
+    tasks = [TaskSummary("b", "Closes #1.\nMore"), TaskSummary("a")]
+    assert render_merge_message(_SPEC, _BRANCH, tasks) == (
+        f"Brings {_BRANCH} into release.\n\n- a\n- b: Closes #{_ZWSP}1."
+    )
+    many = render_merge_message(_SPEC, _BRANCH, [TaskSummary(f"t{n:02}") for n in range(60)])
+    assert many.endswith("- t49\n- and 10 more tasks")

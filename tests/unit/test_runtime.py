@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrelay.workstream.core import _signals
@@ -22,6 +23,7 @@ from agentrelay.workstream.core.runtime import (
 )
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import WorkstreamError
+from tests._examples import refusal, tries
 
 _URL = "https://github.example/owner/name/pull/7"
 _ORDER = ("pending", "active", "merge_ready", "pr_created", "merged")
@@ -32,7 +34,8 @@ _TOKEN = "ghp_0123456789abcdefghij"
 _KINDS: dict[str, tuple[bool, bool, bool]] = {
     "empty": (True, False, True),
     "line end": (True, False, True),
-    "text": (False, True, True),
+    "text": (False, False, True),
+    "address": (False, True, True),
     "two lines": (False, False, True),
     "directory": (False, False, False),
     "pipe": (False, False, False),
@@ -61,7 +64,8 @@ def _place(path: Path, kind: str) -> None:
             {
                 "empty": b"",
                 "line end": b"\n",
-                "text": _URL.encode(),
+                "text": b"yes",
+                "address": f"{_URL}\n".encode(),
                 "two lines": b"https://github.example/\nowner",
                 "binary": b"\xff\xfe\x00",
                 "huge": b" " * ((1 << 20) + 1),
@@ -131,7 +135,7 @@ def test_a_lane_without_signals_is_pending_until_an_error_is_recorded(tmp_path: 
 
 
 @given(marks=st.lists(st.sampled_from([*_ORDER, "failed"]), max_size=6))
-@settings(max_examples=40, deadline=None)
+@tries(40)
 def test_the_furthest_mark_counts_in_whatever_order_they_came(
     tmp_path_factory: pytest.TempPathFactory, marks: list[str]
 ) -> None:
@@ -143,7 +147,7 @@ def test_the_furthest_mark_counts_in_whatever_order_they_came(
     assert runtime.status.value == furthest
 
 
-@settings(max_examples=150, deadline=None)
+@tries(150)
 @given(
     present=st.dictionaries(
         st.sampled_from([*_ORDER, "failed", "merged.tmp", "unknown"]), st.sampled_from([*_KINDS])
@@ -366,21 +370,189 @@ def test_a_directory_without_a_record_cannot_be_loaded(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    record=st.dictionaries(
-        st.sampled_from(
-            ["workstream_id", "parent_workstream_id", "base_branch", "worktree_path", "branch_name"]
-        ),
-        st.none() | st.text() | st.integers() | st.lists(st.text()),
-    )
+# Anything JSON can say, where a record has a text.
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
 )
-def test_no_record_makes_loading_fail(
-    tmp_path_factory: pytest.TempPathFactory, record: dict[str, Any]
+_FIELDS = (
+    "workstream_id",
+    "parent_workstream_id",
+    "base_branch",
+    "merge_target_branch",
+    "worktree_path",
+    "branch_name",
+    "base_commit",
+    "claim",
+    "unknown",
+)
+
+
+def _expected(record: dict[str, Any], field: str, default: str | None = None) -> str | None:
+    value = record.get(field)
+    return value if isinstance(value, str) and value else default
+
+
+@tries(60)
+@given(
+    record=st.dictionaries(st.sampled_from(_FIELDS), _JSON),
+    marks=st.lists(st.sampled_from([*_ORDER, "failed"]), max_size=3),
+)
+def test_no_record_makes_loading_fail_and_each_good_field_is_restored(
+    tmp_path_factory: pytest.TempPathFactory, record: dict[str, Any], marks: list[str]
 ) -> None:
     """Whatever an editor wrote into the record, the lane can be looked at."""
     directory = tmp_path_factory.mktemp("lane")
     _signals.write_record(directory, record)
+    before = _runtime(directory)
+    for name in marks:
+        _mark(before, name)
     loaded = WorkstreamRuntime.load(directory)
-    assert loaded.status is WorkstreamStatus.PENDING
-    assert loaded.spec.base_branch
+    assert loaded.status is before.status
+    assert loaded.spec == WorkstreamSpec(
+        id=_expected(record, "workstream_id") or directory.name,
+        parent_workstream_id=_expected(record, "parent_workstream_id"),
+        base_branch=_expected(record, "base_branch") or "main",
+        merge_target_branch=_expected(record, "merge_target_branch") or "main",
+    )
+    worktree = _expected(record, "worktree_path")
+    assert loaded.state == WorkstreamState(
+        signal_dir=directory,
+        worktree_path=None if worktree is None else Path(worktree),
+        branch_name=_expected(record, "branch_name"),
+        error="it broke" if "failed" in marks else None,
+        base_commit=_expected(record, "base_commit"),
+    )
+    assert loaded.artifacts.merge_pr_url == (_URL if "pr_created" in marks else None)
+
+
+_DOCUMENT = b'{"workstream_id": "parser", "base_commit": "abcd", "n": [1, {"x": 1.5e3}]}\n'
+
+
+@tries(100)
+@given(
+    content=st.binary()
+    | st.integers(0, len(_DOCUMENT) - 2).map(lambda end: _DOCUMENT[:end])
+    | _JSON.filter(lambda value: not isinstance(value, dict)).map(json.dumps).map(str.encode)
+    | st.sampled_from(
+        [
+            b"[" * 200_000,
+            b'{"a":' * 100_000,
+            b'{"workstream_id": 1' + b"0" * 5_000 + b"}",
+            b"{}" + b" " * (1 << 20),
+            b"\xef\xbb\xbf{}",
+        ]
+    )
+)
+def test_what_is_no_whole_record_is_an_error_of_ours_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    """Torn, foreign, nested beyond reason or huge: the caller learns that there is no record."""
+    directory = tmp_path_factory.mktemp("lane")
+    (directory / _signals.RECORD_NAME).write_bytes(content)
+    with pytest.raises(WorkstreamError, match="no readable lane record"):
+        WorkstreamRuntime.load(directory)
+
+
+# --- the pull request's address ---------------------------------------------------------
+
+_ADDRESSES = st.one_of(
+    st.text(),
+    st.from_regex(
+        r"(https?|HTTPS|ftp|file|javascript|ssh)?(://|:)?([a-z]{0,4}(:[a-z]{0,4})?@)?"
+        r"[a-z.]{0,8}(:[0-9a-z]{0,6})?(/[a-z0-9 %?#=&]{0,12}){0,3}\n?",
+        fullmatch=True,
+    ),
+    st.sampled_from(
+        [
+            "yes",
+            "true",
+            "merged",
+            "7",
+            "github.example/owner/name/pull/7",
+            "git@github.example:owner/name",
+            "ssh://git@github.example/owner/name",
+            "file:///etc/passwd",
+            "javascript:alert(1)",
+            "https:",
+            "https://",
+            "https:///pull/7",
+            "https://[/pull/7",
+            "https://host:port/pull/7",
+            "https://host:99999/pull/7",
+            "https://robin@github.example/owner/name/pull/7",
+            f"https://robin:{_TOKEN}@github.example/owner/name/pull/7",
+            f"https://github.example/owner/name/pull/7?access_token={_TOKEN}",
+            "https://github.example/\x1b[31m",
+            "https://github.example/\u202e7/llup",
+            "https://github.example/" + "x" * 3_000,
+        ]
+    ),
+)
+
+
+def _is_page(url: str) -> bool:
+    """Return whether a text is one http(s) address, judged by a regular expression."""
+    return bool(
+        re.fullmatch(
+            r"(?i:https?)://([^\s/?#@:\[\]\\]+|\[[0-9a-f:.]+\])(:[0-9]{0,5})?([/?#][^\s]*)?", url
+        )
+    )
+
+
+@tries(150)
+@given(text=_ADDRESSES)
+def test_a_foreign_pr_created_file_is_no_status_unless_it_is_a_pages_address(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    """One word is not enough: a torn or foreign file must not end the work on a lane."""
+    directory = tmp_path_factory.mktemp("signals")
+    (directory / "pr_created").write_bytes(text.encode("utf-8", "surrogatepass"))
+    _signals.write_record(directory, {"workstream_id": "parser"})
+    loaded = WorkstreamRuntime.load(directory)
+    url = loaded.artifacts.merge_pr_url
+    assert (loaded.status is WorkstreamStatus.PR_CREATED) == (url is not None)
+    if url is not None:
+        assert url == text.strip()
+        assert _is_page(url)
+        assert "@" not in url.split("/")[2]
+        assert _TOKEN not in url
+        assert url.isprintable()
+
+
+@tries(150)
+@given(text=_ADDRESSES)
+def test_what_marks_a_pull_request_can_be_read_back_and_nothing_else_marks_one(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    """Both sides have one rule, so no status is written that no reader would see."""
+    runtime = _runtime(tmp_path_factory.mktemp("signals"))
+    error = refusal(lambda: runtime.mark_pr_created(text))
+    if error is not None:
+        assert error.hint
+        assert runtime.status is WorkstreamStatus.PENDING
+        assert runtime.artifacts.merge_pr_url is None
+        return
+    assert runtime.status is WorkstreamStatus.PR_CREATED
+    assert runtime.artifacts.merge_pr_url is not None
+    assert _is_page(runtime.artifacts.merge_pr_url)
+    _signals.write_record(runtime.state.signal_dir or Path(), {"workstream_id": "parser"})
+    loaded = WorkstreamRuntime.load(runtime.state.signal_dir or Path())
+    assert loaded.artifacts.merge_pr_url == runtime.artifacts.merge_pr_url
+
+
+@pytest.mark.parametrize("url", ["yes", "github.example/pull/7", "ssh://github.example/x", "7"])
+def test_one_word_that_is_no_address_marks_no_pull_request(tmp_path: Path, url: str) -> None:
+    """The error says what is wanted; the file that says the same is no status either."""
+    runtime = _runtime(tmp_path)
+    with pytest.raises(WorkstreamError, match=r"http\(s\) URL"):
+        runtime.mark_pr_created(url)
+    (tmp_path / "pr_created").write_text(url)
+    assert runtime.status is WorkstreamStatus.PENDING
+
+
+def test_an_address_with_user_info_in_the_file_is_not_ours(tmp_path: Path) -> None:
+    """It was never written like that, and nothing takes a password from a signal file."""
+    (tmp_path / "pr_created").write_text(f"https://robin:{_TOKEN}@github.example/pull/7")
+    assert _runtime(tmp_path).status is WorkstreamStatus.PENDING

@@ -16,6 +16,7 @@ from typing import Final
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
 
 __all__ = [
+    "BRANCH_PREFIX",
     "RESCUE_PREFIX",
     "SIGNALS_DIR",
     "WORKTREES_DIR",
@@ -24,6 +25,10 @@ __all__ = [
     "check_name",
     "rescue_prefix",
     "same_on_some_file_system",
+    "split_admin_name",
+    "split_branch",
+    "split_rescue_ref",
+    "trash_dir_of",
 ]
 
 # Top folders of everything lanes keep in a repository.
@@ -33,6 +38,8 @@ SIGNALS_DIR: Final = ".workflow"
 _PREFIX: Final = "agentrelay"
 # Refs below it keep what a clean-up found nowhere else: ``<graph>/<id>/<time>/<label>``.
 RESCUE_PREFIX: Final = f"refs/{_PREFIX}/rescue/"
+# Short names of all lanes' branches begin with it.
+BRANCH_PREFIX: Final = f"{_PREFIX}/"
 _SUFFIX: Final = "integration"
 _REF: Final = "refs/heads/"
 
@@ -48,21 +55,28 @@ _DEVICES: Final = frozenset(
 )
 _RESERVED: Final = frozenset({"head", "fetch_head", "orig_head", "merge_head", "git~1"})
 _LONGEST_BRANCH: Final = 200
+# Hex digits of a hash that make an entry's name injective.
+_DIGEST: Final = 8
 # git-check-ref-format(1), rules 3 to 10.
 _BRANCH_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//")
 
 
 def _refusal(kind: str, name: object, rule: str) -> LaneNameError:
     """Make the error; the name is shown escaped, so a control character cannot act."""
-    shown = ascii(name)
+    shown = _shown(name)
     if len(shown) > _LONGEST:
         shown = f"{shown[:40]}..."
     return LaneNameError(
         f"{kind} {shown} cannot name a lane: {rule}",
-        name=str(name),
+        name=name if isinstance(name, str) else shown,
         rule=rule,
         hint="Use letters, digits, '-', '_' and single dots; at most 100 characters.",
     )
+
+
+def _shown(name: object) -> str:
+    """Return a name escaped; of what is no text, its type: its own words may fail or be long."""
+    return ascii(name) if isinstance(name, str) else f"<{type(name).__name__}>"
 
 
 def check_name(name: str, *, kind: str) -> str:
@@ -130,7 +144,9 @@ def check_branch_name(name: object, *, kind: str) -> str:
         because ``refs/heads/refs/heads/main`` is never what was meant.
     """
     rule: str | None = None
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str):
+        rule = "it must be text"
+    elif not name:
         rule = "it must not be empty"
     elif len(name) > _LONGEST_BRANCH:
         rule = f"it must have at most {_LONGEST_BRANCH} characters"
@@ -148,8 +164,8 @@ def check_branch_name(name: object, *, kind: str) -> str:
         rule = "it must be valid Unicode"
     if rule is not None:
         raise LaneNameError(
-            f"{kind} {ascii(name)[:120]} cannot be a branch: {rule}",
-            name=str(name),
+            f"{kind} {_shown(name)[:120]} cannot be a branch: {rule}",
+            name=name if isinstance(name, str) else _shown(name),
             rule=rule,
             hint="Give the short name of a branch, such as 'main' or 'release/2'.",
         )
@@ -186,6 +202,51 @@ def same_on_some_file_system(one: str, other: str) -> bool:
     case-sensitive disk they would surprise the first clone that is not.
     """
     return one != other and one.casefold() == other.casefold()
+
+
+def split_branch(branch: str) -> tuple[str, str] | None:
+    """Return graph and id of the lane a short branch name is of, or ``None`` for no lane's."""
+    parts = branch.split("/")
+    if len(parts) != 4 or parts[0] != _PREFIX or parts[3] != _SUFFIX:  # noqa: PLR2004 - as below
+        return None
+    return _names(parts[1], parts[2])
+
+
+def split_rescue_ref(ref: str) -> tuple[str, str] | None:
+    """Return graph and id of the lane a rescue ref keeps work of, or ``None``."""
+    parts = ref.removeprefix(RESCUE_PREFIX).split("/")
+    deep_enough = ref.startswith(RESCUE_PREFIX) and len(parts) > 2  # noqa: PLR2004 - graph, id, more
+    return _names(parts[0], parts[1]) if deep_enough and all(parts) else None
+
+
+def split_admin_name(admin_name: str) -> tuple[str, str] | None:
+    """Return graph and id of the lane an entry's name is of, or ``None`` for no lane's.
+
+    The name does not say where the graph's ends; its hash does.
+    """
+    both = admin_name[:-_DIGEST] if len(admin_name) < 2 * _LONGEST + 2 + _DIGEST else ""
+    for position, character in enumerate(both):
+        if character == "-":
+            graph, workstream_id = both[:position], both[position + 1 : -1]
+            if _admin_name(graph, workstream_id) == admin_name:
+                return _names(graph, workstream_id)
+    return None
+
+
+def _names(graph: str, workstream_id: str) -> tuple[str, str] | None:
+    """Return both names, if a lane can have them."""
+    allowed = _broken_rule(graph) is None and _broken_rule(workstream_id) is None
+    return (graph, workstream_id) if allowed else None
+
+
+def _admin_name(graph: str, workstream_id: str) -> str:
+    both = f"{graph}/{workstream_id}".encode("utf-8", "surrogateescape")
+    return f"{graph}-{workstream_id}-{hashlib.sha256(both).hexdigest()[:_DIGEST]}"
+
+
+def trash_dir_of(repo_path: Path) -> Path:
+    """Return the directory for worktrees of a repository that are being unlinked."""
+    return repo_path / WORKTREES_DIR / ".trash"
 
 
 @dataclass(frozen=True)
@@ -282,7 +343,7 @@ class Lane:
     @property
     def trash_dir(self) -> Path:
         """Directory for worktrees that are being unlinked; no graph can have its name."""
-        return self.repo_path / WORKTREES_DIR / ".trash"
+        return trash_dir_of(self.repo_path)
 
     @property
     def worktree_path(self) -> Path:
@@ -296,8 +357,7 @@ class Lane:
         Flat, because git wants one path component; readable; and injective: the hash
         tells ``a-b`` of graph ``c`` from ``b`` of graph ``c-a``.
         """
-        digest = hashlib.sha256(f"{self.graph}/{self.workstream_id}".encode()).hexdigest()[:8]
-        return f"{self.graph}-{self.workstream_id}-{digest}"
+        return _admin_name(self.graph, self.workstream_id)
 
     @property
     def rescue_prefix(self) -> str:

@@ -143,16 +143,25 @@ def _without_section(data: bytes, branch: str) -> bytes:
 
 
 def _rewrite(repository: OpenRepository, change: Callable[[bytes], bytes], operation: str) -> None:
-    """Apply a change under ``config.lock``; an unchanged file is not written."""
+    """Apply a change under ``config.lock``; an unchanged file is not written.
+
+    ``git config`` gives up at once when the file is locked. So the new content is made
+    before, and the lock is held only to see that the old one is still the same.
+    """
     # Git locks the file a linked configuration leads to.
     path = Path(os.path.realpath(repository.common_dir / "config"))
 
     def attempt() -> None:
-        before = path.read_bytes()
-        if change(before) == before:
-            return
-        with LockFile(path, own_dir=repository.own_dir) as lock:
-            lock.commit(change(path.read_bytes()))
+        # Lanes queue here instead of colliding there.
+        with repository.queue_for("config"):
+            before = path.read_bytes()
+            after = change(before)
+            if after == before:
+                return
+            with LockFile(path, own_dir=repository.own_dir, data=after) as lock:
+                if path.read_bytes() != before:
+                    raise LockedError(f"'{path}' is being changed")
+                lock.commit()
 
     with repository_failures(operation, path=path):
         until_free(attempt, busy=lambda error: isinstance(error, LockedError), what=operation)

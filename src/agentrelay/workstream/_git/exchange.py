@@ -137,6 +137,8 @@ class Callbacks(pygit2.RemoteCallbacks):
     @fetch_options.setter
     def fetch_options(self, options: Any) -> None:
         options.download_tags = _NO_TAGS
+        # The user's: a "git pull" reads there what its own fetch has just written.
+        options.update_fetchhead = 0
         self._fetch_options = options
 
     # -- credentials --------------------------------------------------------------
@@ -256,28 +258,44 @@ class Callbacks(pygit2.RemoteCallbacks):
 
     def push_negotiation(self, updates: list[Any]) -> None:
         """Compare what the remote has now with what the caller saw: the lease."""
+        # Nothing looks at the clock while the remote lists its refs.
+        self._check_deadline("nothing was sent")
         for update in updates:
             ref = update.dst_refname
-            if self._expected is None or ref not in self._expected:
-                continue
             now = None if str(update.src) == _NOBODY else str(update.src)
-            wanted = self._expected[ref]
             new = None if str(update.dst) == _NOBODY else str(update.dst)
-            # Of a creation not even the same commit is a success: somebody else made it.
-            if now != wanted and (now != new or wanted is None):
-                there = "is not there any more" if now is None else f"is at {now[:12]}"
-                seen = "was absent" if wanted is None else f"was at {wanted[:12]}"
-                reason = f"stale info: the remote ref {there}, and {seen} when it was examined"
-                message = f"cannot push '{ref}' to '{self._url}': {reason}"
-                raise LeaseLostError(
-                    message,
-                    url=self._url,
-                    ref=ref,
-                    reason=reason,
-                    hint="Somebody else pushed in between. Look at their commits, then repeat.",
-                )
+            self.check_lease(ref, now=now, new=new)
         if self._announce is not None:
             self._announce()
+
+    def check_lease(self, ref: str, *, now: str | None, new: str | None) -> None:
+        """Compare where the remote has a ref with where the caller saw it.
+
+        Args:
+            ref: Full ref name at the remote; one that is not in the lease is fine.
+            now: Hex id the remote has now, ``None`` for absent.
+            new: Hex id it is going to have.
+
+        Raises:
+            LeaseLostError: It moved, and not to where it was going to be.
+        """
+        if self._expected is None or ref not in self._expected:
+            return
+        wanted = self._expected[ref]
+        # Of a creation not even the same commit is a success: somebody else made it.
+        if now == wanted or (now == new and wanted is not None):
+            return
+        there = "is not there any more" if now is None else f"is at {now[:12]}"
+        seen = "was absent" if wanted is None else f"was at {wanted[:12]}"
+        reason = f"stale info: the remote ref {there}, and {seen} when it was examined"
+        message = f"cannot push '{ref}' to '{self._url}': {reason}"
+        raise LeaseLostError(
+            message,
+            url=self._url,
+            ref=ref,
+            reason=reason,
+            hint="Somebody else pushed in between. Look at their commits, then repeat.",
+        )
 
     def push_update_reference(self, refname: str, message: str | None) -> None:
         """Record the server's verdict on one ref."""

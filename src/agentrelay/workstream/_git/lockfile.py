@@ -18,14 +18,14 @@ import errno
 import os
 import stat
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LockFile", "LockedError", "remove_if_dead"]
+__all__ = ["LockFile", "LockedError", "remove_if_dead", "sweep_dead"]
 
 # What link(2) says where there are no hard links, or none more for this file.
 _NO_HARD_LINKS: Final = frozenset(
@@ -37,16 +37,37 @@ class LockedError(OSError):
     """A ``.lock`` file is there already."""
 
 
-class LockFile:
-    """``<path>.lock`` for the length of a ``with`` block."""
+# Descriptors that say "the holder lives". A forked child must close its copies: it may
+# outlive a killed parent, and nobody would dare to remove the parent's leftovers.
+_living: set[LockFile] = set()
 
-    def __init__(self, path: Path, *, own_dir: Path) -> None:
+
+def _forget_holders() -> None:
+    for lock in _living:
+        lock.disown()
+    _living.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_holders)
+
+
+class LockFile:
+    """``<path>.lock`` for the length of a ``with`` block.
+
+    The git program does not wait for some of these locks, so what is going to be written
+    is written and synced before the lock is taken: it is held for an instant.
+    """
+
+    def __init__(self, path: Path, *, own_dir: Path, data: bytes | None = None) -> None:
         """Name the lock; nothing is made yet.
 
         Args:
             path: File that is about to be rewritten.
             own_dir: Directory of our own on the same file system.
+            data: What :meth:`commit` will make of the file, if it will.
         """
+        self._data = data
         self._path = path
         self._lock = path.with_name(path.name + ".lock")
         self._held_dir = own_dir / "held"
@@ -59,14 +80,19 @@ class LockFile:
             OSError: It cannot be made.
         """
         self._held_dir.mkdir(parents=True, exist_ok=True)
-        self._descriptor, name = tempfile.mkstemp(dir=self._held_dir)
-        self._own: Path | None = Path(name)
+        own = self._held_dir / os.urandom(8).hex()
+        # As any program makes a file: the umask says who may read it.
+        self._descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._own: Path | None = own
+        _living.add(self)
         try:
             if sys.platform != "win32":
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-            os.fchmod(self._descriptor, _usual_mode(self._path))
+            if self._data is not None:
+                _write_out(self._descriptor, self._data)
+            _keep_mode(self._path, self._descriptor)
             try:
-                os.link(name, self._lock)
+                os.link(own, self._lock)
             except FileExistsError as error:
                 remove_if_dead(self._lock, self._held_dir)
                 raise self._locked() from error
@@ -78,71 +104,129 @@ class LockFile:
                     raise
                 self._fall_back()
         except BaseException:
+            with contextlib.suppress(OSError):
+                # An interrupt may have come right after the link.
+                if os.path.samestat(self._lock.stat(), os.fstat(self._descriptor)):
+                    self._lock.unlink()
             self._own.unlink(missing_ok=True)
-            os.close(self._descriptor)
+            self._close()
             raise
         self._committed = False
         return self
 
     def __exit__(self, *_: object) -> None:
         """Release the lock; without a commit the locked file is as it was."""
-        if not self._committed:
-            self._lock.unlink(missing_ok=True)
-        assert self._own is not None
-        self._own.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        if self not in _living:
+            # A forked child: the lock is its parent's.
+            return
+        try:
+            if not self._committed:
+                self._lock.unlink(missing_ok=True)
+            assert self._own is not None
+            # Last: while it is there, a lock that an interrupt left behind is provably ours.
+            self._own.unlink(missing_ok=True)
+        finally:
+            self._close()
 
-    def commit(self, data: bytes) -> None:
-        """Make ``data`` the content of the locked file; the lock is gone then.
+    def commit(self) -> None:
+        """Make the data the content of the locked file; the lock is gone then.
 
         Once renamed, the lock's name may already be somebody else's lock, so it is
         not unlinked any more.
         """
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fsync(self._descriptor)
+        assert self._data is not None
         self._lock.replace(self._path)
         self._committed = True
+
+    def disown(self) -> None:
+        """Close the copy of the descriptor that a forked child has."""
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+    def _close(self) -> None:
+        if self in _living:
+            _living.discard(self)
+            os.close(self._descriptor)
 
     def _fall_back(self) -> None:
         """Make the lock as git does, where the file system has no hard links."""
         try:
-            plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError as error:
             raise self._locked() from error
         os.close(self._descriptor)
         self._descriptor = plain
-        os.fchmod(plain, _usual_mode(self._path))
+        if self._data is not None:
+            _write_out(plain, self._data)
+        _keep_mode(self._path, plain)
 
     def _locked(self) -> LockedError:
         return LockedError(f"'{self._lock}' is locked")
 
 
-def _usual_mode(path: Path) -> int:
-    """Return the permissions the file has, or those a new file gets."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return 0o644
+def _write_out(descriptor: int, data: bytes) -> None:
+    """Write all of it, durably."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def _keep_mode(path: Path, descriptor: int) -> None:
+    """Give the file that replaces another the other's permissions."""
+    with contextlib.suppress(FileNotFoundError):
+        os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
+
+
+def sweep_dead(held_dir: Path) -> None:
+    """Remove what killed holders left: their own names, and the lock files these prove ours.
+
+    A holder may be killed before it has the lock, inside, or when the lock has become the
+    file already. A name that was swept before its maker locked it fails to become a lock,
+    and is made anew.
+
+    Args:
+        held_dir: ``agentrelay/held`` below a repository's common directory.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        for candidate in held_dir.iterdir():
+            _remove_dead(candidate, lambda: _locks_of(held_dir.parent.parent))
 
 
 def remove_if_dead(lock: Path, held_dir: Path) -> None:
     """Remove a lock file that is ours and whose holder is gone; leave any other."""
-    if sys.platform == "win32":
-        # Leftovers are reported there, never removed.
-        return
     with contextlib.suppress(OSError):
         wanted = lock.stat()
         for candidate in held_dir.iterdir():
-            with contextlib.suppress(OSError), candidate.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                if (found.st_dev, found.st_ino) != (wanted.st_dev, wanted.st_ino):
-                    continue
-                # Raises while the holder lives.
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError):
+                if os.path.samestat(candidate.stat(), wanted):
+                    _remove_dead(candidate, lambda: [lock])
+                    return
+
+
+def _locks_of(common_dir: Path) -> list[Path]:
+    """Return every lock file there may be one of ours among."""
+    config = Path(os.path.realpath(common_dir / "config"))
+    return [
+        config.with_name(f"{config.name}.lock"),
+        *common_dir.glob("*.lock"),
+        *(common_dir / "refs").rglob("*.lock"),
+    ]
+
+
+def _remove_dead(candidate: Path, locks: Callable[[], list[Path]]) -> None:
+    """Remove a holder's own name and its lock file, unless the holder lives."""
+    if sys.platform == "win32":
+        # Leftovers are reported there, never removed.
+        return
+    with contextlib.suppress(OSError), candidate.open("rb") as stream:
+        # Raises while the holder lives.
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(stream.fileno())
+        # A single name never became a lock. A second one may be the file by now.
+        for lock in locks() if found.st_nlink > 1 else []:
+            with contextlib.suppress(FileNotFoundError):
                 # Another waiter may have been here first, and may hold the name by now.
-                if lock.stat().st_ino == found.st_ino:
+                if os.path.samestat(lock.stat(), found):
                     lock.unlink()
-                candidate.unlink(missing_ok=True)
-                return
+        candidate.unlink(missing_ok=True)

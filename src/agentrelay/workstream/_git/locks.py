@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
-from agentrelay.workstream.errors import LaneBusyError, RepositoryError
+from agentrelay.workstream.errors import LaneBusyError, LaneConflictError, RepositoryError
 
-__all__ = ["Backoff", "hold", "until_free"]
+__all__ = ["Backoff", "hold", "reading", "until_free"]
 
 T = TypeVar("T")
 
 # How often a waiter in another process looks again. A metadata section takes a few
-# milliseconds; threads of one process queue on a lock of their own and never poll.
-_POLL_S: Final = 0.002
+# milliseconds; threads of one process queue on a lock of their own and never poll. Thirty
+# processes that looked every two milliseconds would keep a core busy with looking.
+_POLL_S: Final = 0.005
 
 
 class _ThreadLock:
@@ -66,8 +67,12 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
 
     Raises:
         LaneBusyError: Somebody else held it all that time.
+        LaneConflictError: The lock file is a link.
         RepositoryError: The lock file cannot be made.
     """
+    if lock_path.is_symlink():
+        message = f"'{lock_path}' is a symbolic link, and could lead outside the repository"
+        raise LaneConflictError(message, obstacle=lock_path, hint="Look at it, then remove it.")
     started = time.monotonic()
     key = str(lock_path)
     with _registry:
@@ -83,11 +88,9 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
     if not mine.lock.acquire(timeout=timeout_s):
         raise busy
     try:
-        left_s = max(0.0, timeout_s - (time.monotonic() - started))
         file_lock = FileLock(lock_path, thread_local=False)
         try:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
-            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+            _acquire(file_lock, lock_path, ends_at=started + timeout_s)
         except Timeout:
             raise busy from None
         except OSError as error:
@@ -103,6 +106,21 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
         mine.lock.release()
 
 
+def _acquire(file_lock: BaseFileLock, lock_path: Path, *, ends_at: float) -> None:
+    """Lock a file, made anew whenever somebody removes its directory meanwhile."""
+    while True:
+        left_s = max(0.0, ends_at - time.monotonic())
+        try:
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+        except FileNotFoundError:
+            if not left_s:
+                raise
+            threading.Event().wait(_POLL_S)
+        else:
+            return
+
+
 @dataclass(frozen=True)
 class Backoff:
     """How to wait for something that another program holds for a moment.
@@ -116,6 +134,27 @@ class Backoff:
     deadline_s: float = 10.0
     first_s: float = 0.002
     longest_s: float = 0.1
+
+
+def reading(attempt: Callable[[], T], *, torn: Callable[[Exception], bool]) -> T:
+    """Do what reads a file that others replace, again if it was read torn.
+
+    Args:
+        attempt: Harmless to repeat.
+        torn: Tells whether a failure may mean that.
+
+    Returns:
+        What ``attempt`` returned.
+
+    Raises:
+        Exception: What ``attempt`` raised, if that does not change for half a second.
+    """
+    try:
+        return until_free(attempt, busy=torn, what="read", backoff=Backoff(deadline_s=0.5))
+    except LaneBusyError as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 def until_free(

@@ -1,25 +1,44 @@
-"""Creating and deleting refs without losing anybody's.
+"""Creating, moving and deleting refs without losing anybody's.
 
-libgit2 deletes a packed ref from a copy of ``packed-refs`` it read before taking the
-lock. Beside ``git pack-refs``, which ``git gc --auto`` runs, that loses unrelated
-branches. So deletion is done here, with git's own lock files, in git's own order.
+libgit2 looks whether a ref exists before it locks it, so two creators can both succeed.
+It deletes a packed ref from a copy of ``packed-refs`` it read before taking the lock,
+which beside ``git pack-refs`` loses unrelated branches. And what it has locked stays
+locked when it is killed. So refs are written here, with git's own lock files, in git's
+own order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pygit2
 
-from agentrelay.workstream._git.failures import is_existing, is_locked, repository_failures
+from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
+from agentrelay.workstream._git.reflog import log_update
+from agentrelay.workstream._git.repository import (
+    HEX_LENGTH,
+    OpenRepository,
+    read_ref,
+    refuse_links,
+)
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["create_ref", "delete_ref", "refs_below", "release_dead_lock", "set_tracking_ref"]
+__all__ = [
+    "create_ref",
+    "delete_ref",
+    "move_ref",
+    "refs_below",
+    "refuse_blocked",
+    "release_dead_lock",
+    "release_dead_locks_below",
+    "set_tracking_ref",
+    "tips_below",
+]
 
 
 def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message: str) -> bool:
@@ -40,38 +59,35 @@ def create_ref(repository: OpenRepository, ref: str, commit_id: str, *, message:
         LaneBusyError: Another program kept it locked.
         RepositoryError: It cannot be written.
     """
-
-    def create() -> bool:
-        try:
-            repository.handle.create_reference(ref, commit_id, message=message)
-        except (pygit2.GitError, ValueError) as error:
-            if is_existing(error):
-                return False
-            raise
-        return True
-
-    parts = ref.split("/")
-    for length in range(3, len(parts)):
-        shorter = "/".join(parts[:length])
-        if repository.handle.references.get(shorter) is not None:
-            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
-            raise LaneConflictError(
-                text, obstacle=shorter, hint="Rename or delete that branch, or rename the graph."
-            )
-    try:
-        with repository_failures(f"create the ref '{ref}'", path=repository.path):
-            return until_free(create, busy=is_locked, what=f"create the ref '{ref}'")
-    except RepositoryError as error:
-        below = refs_below(repository, f"{ref}/")
-        if not below:
-            raise
-        text = f"the ref '{below[0]}' exists, so '{ref}' cannot be created above it"
-        raise LaneConflictError(
-            text, obstacle=below[0], hint="Rename or delete that branch, or rename the graph."
-        ) from error
+    return move_ref(repository, ref, commit_id, expected=None, message=message)
 
 
-def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None) -> None:
+def move_ref(
+    repository: OpenRepository, ref: str, commit_id: str, *, expected: str | None, message: str
+) -> bool:
+    """Make a ref point to a commit if it is where the caller saw it.
+
+    Args:
+        repository: Repository the ref is in.
+        ref: Full ref name.
+        commit_id: Hex id of the commit it will point to.
+        expected: Hex id the caller saw, ``None`` when there was no such ref.
+        message: Line for the reflog.
+
+    Returns:
+        Whether it was there; if not, nothing was changed.
+
+    Raises:
+        LaneConflictError: Another ref stands where a directory is needed.
+        LaneBusyError: Another program kept it locked.
+        RepositoryError: It cannot be written.
+    """
+    return _write(repository, ref, commit_id, lambda now: now == expected, message)
+
+
+def set_tracking_ref(
+    repository: OpenRepository, ref: str, commit_id: str | None, *, message: str = "update by push"
+) -> None:
     """Record what a remote has under a remote-tracking ref, or that it has nothing.
 
     Raises:
@@ -83,12 +99,101 @@ def set_tracking_ref(repository: OpenRepository, ref: str, commit_id: str | None
         if current is not None:
             delete_ref(repository, ref, expected=current)
         return
+    if read_ref(repository.common_dir, ref) == commit_id:
+        # A dead lock would not stop us here, but the user's own fetch.
+        release_dead_lock(repository, ref)
+    else:
+        _write(repository, ref, commit_id, lambda _: True, message)
 
-    def write() -> None:
-        repository.handle.references.create(ref, commit_id, force=True)
 
-    with repository_failures(f"update '{ref}'", path=repository.path):
-        until_free(write, busy=is_locked, what=f"update the ref '{ref}'")
+def _write(
+    repository: OpenRepository,
+    ref: str,
+    commit_id: str,
+    wanted: Callable[[str | None], bool],
+    message: str,
+) -> bool:
+    """Write a ref if what it points to is as wanted."""
+    operation = f"write the ref '{ref}'"
+    if not pygit2.reference_is_valid_name(ref) or commit_id not in repository.handle:
+        text = f"cannot {operation} in '{repository.path}': no valid name, or no such commit"
+        raise RepositoryError(text, path=repository.path, hint="Look with 'git fsck'.")
+    with repository_failures(operation, path=repository.path):
+        return until_free(
+            lambda: _write_once(repository, ref, commit_id, wanted, message),
+            busy=lambda error: isinstance(error, LockedError),
+            what=operation,
+        )
+
+
+def _write_once(
+    repository: OpenRepository,
+    ref: str,
+    commit_id: str,
+    wanted: Callable[[str | None], bool],
+    message: str,
+) -> bool:
+    """Write once, or raise :class:`LockedError`."""
+    common_dir = repository.common_dir
+    loose = common_dir / ref
+    refuse_blocked(repository, ref)
+    try:
+        loose.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        # A branch was made there just now.
+        refuse_blocked(repository, ref)
+        raise LockedError(f"'{loose.parent}' is no directory") from error
+    except FileNotFoundError as error:
+        raise LockedError(f"'{loose.parent}' is being pruned") from error
+    data = f"{commit_id}\n".encode()
+    with LockFile(loose, own_dir=repository.own_dir, data=data) as lock:
+        now = _symbolic_target(loose) or read_ref(common_dir, ref)
+        if not wanted(now):
+            return False
+        if now == commit_id:
+            return True
+        for path in (loose, common_dir / "logs" / ref):
+            try:
+                _drop_empty_directories(path)
+            except OSError as error:
+                refuse_blocked(repository, ref)
+                raise LockedError(f"'{path}' is a directory in use") from error
+        log_update(repository, ref, now, commit_id, message=message)
+        lock.commit()
+    return True
+
+
+def refuse_blocked(
+    repository: OpenRepository,
+    ref: str,
+    *,
+    hint: str = "Rename or delete that branch, or rename the graph.",
+) -> None:
+    """Refuse a ref that cannot be made, because of another ref or of a link in its path.
+
+    Args:
+        repository: Repository it would be in.
+        ref: Full ref name.
+        hint: What the reader can do about the other.
+
+    Raises:
+        LaneConflictError: There is a ref above or below it, or a link there leads its file
+            or its log elsewhere.
+    """
+    for top in (repository.common_dir / "refs", repository.common_dir / "logs"):
+        refuse_links(top / ref.removeprefix("refs/" if top.name == "refs" else ""), below=top)
+    parts = ref.split("/")
+    for length in range(3, len(parts)):
+        shorter = "/".join(parts[:length])
+        if read_ref(repository.common_dir, shorter) is not None:
+            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
+            raise LaneConflictError(text, obstacle=shorter, hint=hint)
+    packed = _contents(repository.common_dir / "packed-refs")
+    if (repository.common_dir / ref).is_dir() or f" {ref}/".encode() in packed:
+        below = refs_below(repository, f"{ref}/")
+        if below:
+            text = f"the ref '{below[0]}' exists, so '{ref}' cannot be created above it"
+            raise LaneConflictError(text, obstacle=below[0], hint=hint)
 
 
 def refs_below(repository: OpenRepository, prefix: str) -> list[str]:
@@ -98,6 +203,22 @@ def refs_below(repository: OpenRepository, prefix: str) -> list[str]:
         for reference in repository.handle.references.iterator()
         if reference.name.startswith(prefix)
     )
+
+
+def tips_below(repository: OpenRepository, *prefixes: str) -> dict[str, str | None]:
+    """Return what the refs below some prefixes point to, in one pass over all refs.
+
+    Returns:
+        By full name the hex id, or ``None`` for a symbolic ref; sorted. A ref whose file
+        is damaged is passed over, as libgit2 passes it over.
+    """
+    found: dict[str, str | None] = {}
+    for reference in repository.handle.references.iterator():
+        name = reference.name
+        if name.startswith(prefixes):
+            target = reference.target
+            found[name] = None if isinstance(target, str) else str(target)
+    return dict(sorted(found.items()))
 
 
 def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
@@ -131,13 +252,26 @@ def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
 
 
 def release_dead_lock(repository: OpenRepository, ref: str) -> None:
-    """Remove the lock file of a ref if it is ours and its holder was killed.
+    """Finish the deletion of a ref that is gone, if its deleter was killed.
 
-    A deletion looks after this by itself; a ref that is gone is not deleted again.
+    Its lock file goes if it is ours and nobody's any more, and so do its log and the
+    directories it left empty. A deletion looks after this by itself; a ref that is gone is
+    not deleted again.
     """
-    loose = repository.common_dir / ref
+    common_dir = repository.common_dir
+    loose, log = common_dir / ref, common_dir / "logs" / ref
     remove_if_dead(loose.with_name(loose.name + ".lock"), repository.own_dir / "held")
-    _drop_empty_parents(loose.parent, repository.common_dir / "refs")
+    if log.is_file() and read_ref(common_dir, ref) is None:
+        log.unlink(missing_ok=True)
+    _drop_empty_parents(loose.parent, common_dir / "refs")
+    _drop_empty_parents(log.parent, common_dir / "logs" / "refs")
+
+
+def release_dead_locks_below(repository: OpenRepository, prefix: str) -> None:
+    """Remove what killed writers of ours left locked below a prefix nobody writes to again."""
+    for lock in sorted((repository.common_dir / prefix).rglob("*.lock")):
+        remove_if_dead(lock, repository.own_dir / "held")
+        _drop_empty_parents(lock.parent, repository.common_dir / "refs")
 
 
 def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) -> bool:
@@ -153,25 +287,36 @@ def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) ->
         # Made, then pruned by somebody else before it could be used.
         message = f"'{loose.parent}' is locked"
         raise LockedError(message) from error
+    packed, scratch = common_dir / "packed-refs", own_dir / "packed-refs"
     try:
-        packed = common_dir / "packed-refs"
-        # The packed refs stay locked until the loose file is gone: otherwise a
-        # "git pack-refs" that has read the loose file writes the ref back.
-        with LockFile(loose, own_dir=own_dir), LockFile(packed, own_dir=own_dir):
-            current = _symbolic_target(loose) or read_ref(common_dir, ref)
-            if current is None:
-                return False
-            if current != expected:
-                message = f"'{ref}' is at {current[:40]} and was at {expected[:12]}; it is kept"
-                raise LaneConflictError(
-                    message, obstacle=ref, hint="Look at the new commits, then tear down again."
-                )
-            # First what may refuse: a ref must not be half deleted.
-            _drop_empty_directories(loose)
-            _drop_empty_directories(log)
-            _drop_packed(packed, ref, scratch=own_dir / "packed-refs")
-            loose.unlink(missing_ok=True)
-            log.unlink(missing_ok=True)
+        # Lanes queue here instead of colliding at git's lock files, and what is long is done
+        # before those are taken: the user's git waits a second for them at most.
+        with repository.queue_for("packed-refs"):
+            before = _contents(packed)
+            after = _without(before, ref)
+            _prepare(scratch, after, before)
+            # The packed refs stay locked until the loose file is gone: otherwise a
+            # "git pack-refs" that has read the loose file writes the ref back.
+            with LockFile(loose, own_dir=own_dir), LockFile(packed, own_dir=own_dir):
+                current = _symbolic_target(loose) or read_ref(common_dir, ref)
+                if current is None:
+                    return False
+                if current != expected:
+                    message = f"'{ref}' is at {current[:40]} and was at {expected[:12]}; it is kept"
+                    raise LaneConflictError(
+                        message, obstacle=ref, hint="Look at the new commits, then tear down again."
+                    )
+                # First what may refuse: a ref must not be half deleted.
+                _drop_empty_directories(loose)
+                _drop_empty_directories(log)
+                now = _contents(packed)
+                if now != before:
+                    before, after = now, _without(now, ref)
+                    _prepare(scratch, after, before)
+                if after != before:
+                    scratch.replace(packed)
+                loose.unlink(missing_ok=True)
+                log.unlink(missing_ok=True)
     finally:
         _drop_empty_parents(loose.parent, common_dir / "refs")
         _drop_empty_parents(log.parent, common_dir / "logs" / "refs")
@@ -195,28 +340,40 @@ def _drop_empty_directories(path: Path) -> None:
         Path(directory).rmdir()
 
 
-def _drop_packed(packed: Path, ref: str, *, scratch: Path) -> None:
-    """Rewrite ``packed-refs`` without one ref, if it is there; its lock must be held."""
-    name = ref.encode()
+def _contents(packed: Path) -> bytes:
+    """Return ``packed-refs``, which need not be there."""
     try:
-        lines = packed.read_bytes().splitlines(keepends=True)
+        return packed.read_bytes()
     except FileNotFoundError:
-        return
+        return b""
+
+
+def _without(packed: bytes, ref: str) -> bytes:
+    """Return ``packed-refs`` without one ref and what its tag was peeled to."""
+    name = ref.encode()
+    if name not in packed:
+        return packed
     kept: list[bytes] = []
     dropping = False
-    for line in lines:
+    for line in packed.splitlines(keepends=True):
         if not line.startswith(b"^"):
             dropping = not line.startswith(b"#") and line[HEX_LENGTH + 1 :].rstrip() == name
         if not dropping:
             kept.append(line)
-    if len(kept) == len(lines):
+    return b"".join(kept)
+
+
+def _prepare(scratch: Path, after: bytes, before: bytes) -> None:
+    """Write the new ``packed-refs`` aside, if there is to be one."""
+    if after == before:
         return
-    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git.
-    with scratch.open("wb") as stream:
-        stream.write(b"".join(kept))
+    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git. A new
+    # file always: what is there may be a link to somebody's.
+    scratch.unlink(missing_ok=True)
+    with scratch.open("xb") as stream:
+        stream.write(after)
         stream.flush()
         os.fsync(stream.fileno())
-    scratch.replace(packed)
 
 
 def _drop_empty_parents(directory: Path, root: Path) -> None:
@@ -225,6 +382,9 @@ def _drop_empty_parents(directory: Path, root: Path) -> None:
     while root in directory.parents and directory.parent != root:
         try:
             directory.rmdir()
+        except FileNotFoundError:
+            # A deleter that was killed came this far.
+            pass
         except OSError:
             return
         directory = directory.parent

@@ -8,6 +8,7 @@ redirect before asking. Each of these is closed here.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,25 +17,40 @@ from pathlib import Path
 from typing import Final, Literal
 
 import pygit2
+from pygit2.enums import ConfigLevel
 
 from agentrelay.workstream._git import libgit2
-from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
+from agentrelay.workstream._git.exchange import Callbacks, Endpoint, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
+    is_torn,
     is_transient,
     remote_failures,
+    repository_failures,
+    says_locked,
 )
-from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.refs import set_tracking_ref
+from agentrelay.workstream._git.locks import reading, until_free
+from agentrelay.workstream._git.path_remote import PathRemote
+from agentrelay.workstream._git.refs import refuse_blocked, set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
-from agentrelay.workstream.errors import LeaseLostError, PushRejectedError, RepositoryError
+from agentrelay.workstream.errors import (
+    LaneConflictError,
+    LeaseLostError,
+    PushRejectedError,
+    RepositoryError,
+    WorkstreamError,
+)
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
 
 # GIT_DIRECTION_FETCH and GIT_DIRECTION_PUSH, include/git2/net.h.
 _DIRECTIONS: Final = {"fetch": 0, "push": 1}
+_HELPER: Final = re.compile(r"[A-Za-z0-9+.-]+::")
+_REWRITE: Final = re.compile(r"url\.(?P<base>.*)\.(?P<kind>(?:push)?insteadof)", re.DOTALL)
+# No lease: the ref is our own and nobody else counts on it.
+_ANYWHERE: Final = "anywhere"
 
 
 @dataclass(frozen=True)
@@ -69,13 +85,24 @@ class RemoteEnd:
 
         Raises:
             CredentialsRejectedError: The remote refused the credential, or none was found.
+            LaneConflictError: A stale remote-tracking ref stands where a new one belongs.
             RemoteUnavailableError: No usable answer in time.
         """
+        for branch in branches:
+            # Found out now, and not when the remote has been changed already.
+            refuse_blocked(
+                self.repository,
+                self.tracking_ref(branch),
+                hint=f"If the remote has no such branch any more, 'git remote prune "
+                f"{self.access.remote}' removes it; else rename that branch.",
+            )
         names = " and ".join(f"'{branch}'" for branch in branches)
-        specs = [f"+refs/heads/{branch}:{self.tracking_ref(branch)}" for branch in branches]
+        # Without a destination: what libgit2 has locked when it is killed stays locked, and
+        # the base's tracking ref is every lane's.
+        specs = [f"refs/heads/{branch}" for branch in branches]
 
         def attempt() -> dict[str, str]:
-            remote, url = self._connect_to(pushing=False)
+            remote, url = self._connect_to("fetch")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
             with _translated(f"fetch {names}", url, callbacks):
                 remote.fetch(specs, callbacks=callbacks, proxy=self._proxy(url))
@@ -85,7 +112,33 @@ class RemoteEnd:
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
         there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
-        return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+        tips = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+        for branch, tip in tips.items():
+            if tip is not None:
+                ref = self.tracking_ref(branch)
+                set_tracking_ref(self.repository, ref, tip, message="fetch")
+        return tips
+
+    def list_branches(self, prefix: str) -> dict[str, str]:
+        """List the remote's branches below a prefix; nothing is fetched or written.
+
+        Args:
+            prefix: Beginning of the short names, such as ``"agentrelay/"``.
+
+        Returns:
+            The hex id of each branch, by its short name. The server sends all of its
+            refs; one exchange serves however many lanes.
+
+        Raises:
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+        """
+        wanted = f"refs/heads/{prefix}"
+        return {
+            ref.removeprefix("refs/heads/"): tip
+            for ref, tip in self.list_heads().items()
+            if ref.startswith(wanted)
+        }
 
     def push(
         self,
@@ -158,7 +211,7 @@ class RemoteEnd:
         operation = f"list the refs for a {purpose}"
 
         def attempt() -> dict[str, str]:
-            remote, url = self._connect_to(pushing=purpose == "push")
+            remote, url = self._connect_to("push" if purpose == "push" else "list")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
             with _translated(operation, url, callbacks):
                 remote.connect(callbacks, _DIRECTIONS[purpose], self._proxy(url))
@@ -179,10 +232,18 @@ class RemoteEnd:
         """Push one refspec and check the server's word on it."""
 
         def attempt() -> Callbacks:
-            remote, url = self._connect_to(pushing=True)
+            remote, url = self._connect_to("push")
+            lease = {} if expected == _ANYWHERE else {ref: expected}
             callbacks = Callbacks(
-                url, self.access, ends_at=ends_at, expected={ref: expected}, announce=announce
+                url, self.access, ends_at=ends_at, expected=lease, announce=announce
             )
+            there = PathRemote.at(url) if lease else None
+            if there is not None:
+                new = spec.partition(":")[0] or None
+                self._push_to_path(
+                    there, ref, new, expected=expected, callbacks=callbacks, announce=announce
+                )
+                return callbacks
             with _translated(operation, url, callbacks):
                 try:
                     remote.push([spec], callbacks=callbacks, proxy=self._proxy(url))
@@ -200,7 +261,88 @@ class RemoteEnd:
         callbacks = until_free(attempt, busy=is_transient, what=operation)
         reason = callbacks.verdicts.get(ref, "the server did not report on it")
         if reason is not None:
-            raise self._rejected(operation, ref, reason, callbacks)
+            refused = self._rejected(operation, ref, reason, callbacks)
+            if expected != _ANYWHERE:
+                self._tell_lost_race(ref, spec, expected, refused)
+            raise refused
+
+    def _tell_lost_race(
+        self, ref: str, spec: str, expected: str | None, refused: PushRejectedError
+    ) -> None:
+        """Tell a rule's refusal from a lost race: a server may compare later than we did.
+
+        Raises:
+            LeaseLostError: The ref is not where it was seen any more.
+        """
+        remote, url = self._connect_to("list")
+        ends_at = time.monotonic() + self.access.deadline_s
+        callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
+        try:
+            with _translated(f"look at '{ref}'", url, callbacks):
+                heads = remote.list_heads(callbacks=callbacks, proxy=self._proxy(url))
+        except WorkstreamError:
+            # Then the server's own words must do.
+            return
+        now = next((str(head.oid) for head in heads if head.name == ref), None)
+        try:
+            callbacks.check_lease(ref, now=now, new=spec.partition(":")[0] or None)
+        except LeaseLostError as lost:
+            raise lost from refused
+
+    def _push_to_path(
+        self,
+        there: PathRemote,
+        ref: str,
+        new: str | None,
+        *,
+        expected: str | None,
+        callbacks: Callbacks,
+        announce: Callable[[], None] | None,
+    ) -> None:
+        """Move or delete one ref of a remote that is a path."""
+        operation = f"push '{ref}'" if new else f"delete '{ref}'"
+
+        def lost(reason: str) -> LeaseLostError:
+            callbacks.check_lease(ref, now=there.tip(ref), new=new)
+            words = self._rejected(operation, ref, reason, callbacks)
+            return LeaseLostError(
+                words.message, url=words.url, ref=ref, reason=words.reason, hint=words.hint
+            )
+
+        callbacks.check_lease(ref, now=there.tip(ref), new=new)
+        if new and expected and not self.repository.contains(expected, new):
+            raise lost("it is not a fast-forward")
+        if announce is not None:
+            announce()
+        try:
+            if new is None:
+                assert expected is not None
+                there.delete(ref, expected=expected)
+            elif not there.update(ref, new, expected=expected, bring=self._bring(new)):
+                callbacks.check_lease(ref, now=there.tip(ref), new=new)
+                if there.tip(ref) != new:
+                    raise lost("it moved meanwhile")
+        except LaneConflictError as error:
+            callbacks.check_lease(ref, now=there.tip(ref), new=new)
+            raise self._rejected(operation, ref, error.message, callbacks) from error
+        callbacks.verdicts[ref] = None
+
+    def _bring(self, commit_id: str) -> Callable[[str], None]:
+        """Return what pushes a commit to a ref of our own, through libgit2."""
+
+        def is_locked_there(error: Exception) -> bool:
+            # Its local transport reports this as if a server had refused the ref.
+            return isinstance(error, PushRejectedError) and says_locked(error.reason)
+
+        def bring(ref: str) -> None:
+            operation = f"push '{ref}'"
+            until_free(
+                lambda: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, operation),
+                busy=is_locked_there,
+                what=operation,
+            )
+
+        return bring
 
     def _rejected(
         self, operation: str, ref: str, reason: str, callbacks: Callbacks
@@ -225,13 +367,18 @@ class RemoteEnd:
             git-config(1), ``remote.<name>.proxy`` and ``http.proxy``; an empty value means
             none. libgit2's own detection overlooks ``http_proxy``.
         """
-        config = self.repository.handle.config
-        for key in (f"remote.{self.access.remote}.proxy", "http.proxy"):
-            if key in config:
-                return config[key] or None
+
+        def configured() -> str | None:
+            config = self.repository.handle.config
+            keys = (f"remote.{self.access.remote}.proxy", "http.proxy")
+            return next((config[key] for key in keys if key in config), None)
+
+        found = reading(configured, torn=is_torn)
+        if found is not None:
+            return found or None
         return proxy_for(url) if url.startswith(("http://", "https://")) else None
 
-    def _connect_to(self, *, pushing: bool) -> tuple[pygit2.Remote, str]:
+    def _connect_to(self, purpose: Literal["fetch", "list", "push"]) -> tuple[pygit2.Remote, str]:
         """Return a fresh remote: one that has listed refs cannot push over HTTP.
 
         Never the named remote itself. Fetching from it also applies its configured
@@ -242,9 +389,9 @@ class RemoteEnd:
             The remote, and the address it leads to.
         """
         handle = self.repository.handle
-        name = self.access.remote
+        name, pushing = self.access.remote, purpose == "push"
         try:
-            remote = handle.remotes[name]
+            remote = reading(lambda: handle.remotes[name], torn=is_torn)
         except (KeyError, ValueError, pygit2.GitError) as error:
             raise _no_remote(self.repository, name) from error
         url = (remote.push_url if pushing else None) or remote.url or ""
@@ -252,7 +399,9 @@ class RemoteEnd:
         keys = [f"remote.{name}.pushurl"] if pushing else []
         keys.append(f"remote.{name}.url")
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
-        made = handle.remotes.create_anonymous(_absolute(raw, self.repository))
+        with repository_failures("make a place for fetching", path=self.repository.path):
+            source = self.repository.fetching_handle() if purpose == "fetch" else handle
+        made = source.remotes.create_anonymous(_absolute(raw, self.repository))
         return made, _absolute(url, self.repository)
 
 
@@ -263,12 +412,16 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         RepositoryError: No such remote is configured.
     """
     try:
-        remote = repository.handle.remotes[access.remote]
+        remote = reading(lambda: repository.handle.remotes[access.remote], torn=is_torn)
     except (KeyError, ValueError, pygit2.GitError) as error:
         raise _no_remote(repository, access.remote) from error
     url = _absolute(remote.url or "", repository)
     push_url = _absolute(remote.push_url or remote.url or "", repository)
-    if repository.handle.is_shallow and (url.startswith(("/", "file:"))):
+    for address in (url, push_url):
+        _refuse_program(address, repository, access.remote)
+    _refuse_led_away(repository, access.remote, url, key="url")
+    _refuse_led_away(repository, access.remote, push_url, key="pushurl")
+    if repository.handle.is_shallow and url.startswith(("/", "file:")):
         message = f"'{repository.path}' is a shallow clone, and its remote '{redact(url)}' a path"
         raise RepositoryError(
             message,
@@ -276,6 +429,62 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
             hint="libgit2 would damage it: run 'git fetch --unshallow', or use another address.",
         )
     return RemoteEnd(repository, access, redact(url), redact(push_url))
+
+
+def _refuse_program(url: str, repository: OpenRepository, name: str) -> None:
+    """Refuse an address that git would start a program for, before anything resolves it.
+
+    Source:
+        gitremote-helpers(7), "URL SYNTAX"; and that ssh takes a host for an option if it
+        starts with a dash (CVE-2017-1000117).
+    """
+    if _HELPER.match(url) or Endpoint.of(url).host.startswith("-"):
+        message = f"the remote '{name}' of '{repository.path}' has an address that names a program"
+        raise RepositoryError(
+            message,
+            path=repository.path,
+            hint="Use an https or ssh address, or a path; remote helpers are not run.",
+        )
+
+
+def _refuse_led_away(repository: OpenRepository, name: str, url: str, *, key: str) -> None:
+    """Refuse an address that the repository's own rules lead to another host.
+
+    Every worktree shares that configuration, so whoever works in one could have the token
+    sent anywhere by a single line. Rules of the user's or the system's are believed.
+    """
+    if _is_local(url):
+        return
+    config = repository.handle.config
+    keys = [f"remote.{name}.{key}", f"remote.{name}.url"]
+    raw = next((str(config[name]) for name in keys if name in config), url)
+    written, led = Endpoint.of(raw), Endpoint.of(url)
+    same_port = written.scheme != led.scheme or written.port == led.port
+    if written.host == led.host and same_port:
+        return
+    for entry in config:
+        rule = _REWRITE.fullmatch(entry.name)
+        if (
+            rule is not None
+            and entry.level in {ConfigLevel.LOCAL, ConfigLevel.WORKTREE}
+            and raw.startswith(str(entry.value))
+            and url.startswith(rule["base"])
+        ):
+            message = (
+                f"url.*.insteadOf in the configuration of '{repository.path}' leads the "
+                f"remote '{name}' to another host, '{redact(led.name)}'"
+            )
+            raise RepositoryError(
+                message,
+                path=repository.path,
+                hint="No credential follows. Write the new address into the remote itself, or "
+                "the rule into your own configuration ('git config --global').",
+            )
+
+
+def _is_local(url: str) -> bool:
+    """Return whether an address is a path of this machine."""
+    return url.startswith(("/", "~", ".", "file:")) or not url
 
 
 def _no_remote(repository: OpenRepository, name: str) -> RepositoryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,15 @@ from typing import Final
 import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
-from agentrelay.workstream._git.failures import UNSUPPORTED, open_failure
-from agentrelay.workstream._git.locks import hold
+from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
+from agentrelay.workstream._git.locks import hold, reading
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
+    "is_commit_id",
     "open_repository",
     "read_ref",
     "refuse_links",
@@ -27,6 +29,10 @@ __all__ = [
 
 # Length of a SHA-1 object name in hex; other formats are refused.
 HEX_LENGTH: Final = 40
+_OBJECT_NAME: Final = re.compile(rf"[0-9a-f]{{{HEX_LENGTH}}}")
+# Where files are made and removed in the common directory besides git's own: a link planted
+# there would lead the writing elsewhere.
+_WRITTEN_DIRS: Final = ("worktrees", "agentrelay/lanes", "agentrelay/held", "agentrelay/trash")
 # Metadata sections take milliseconds; a minute means somebody hangs.
 _METADATA_WAIT_S: Final = 60.0
 
@@ -63,6 +69,44 @@ class OpenRepository:
             timeout_s=_METADATA_WAIT_S,
         )
 
+    def queue_for(self, name: str) -> AbstractContextManager[None]:
+        """Stand in line before one of git's own ``.lock`` files; nothing is locked inside.
+
+        Those files cannot be waited for in order: lanes would collide there, and wait
+        longer with each collision.
+
+        Args:
+            name: What is about to be locked: ``"config"``.
+        """
+        return hold(
+            self.own_dir / f"{name}.queue",
+            what=f"'{name}' of repository '{self.path}'",
+            timeout_s=_METADATA_WAIT_S,
+        )
+
+    def fetching_handle(self) -> pygit2.Repository:
+        """Return a handle for fetching objects, with a FETCH_HEAD of its own.
+
+        libgit2 empties that file whatever it is told, and a "git pull" of the user's reads
+        there what its own fetch has just written. The handle shares all else; it stands
+        where the one of a linked worktree would.
+
+        Source:
+            gitrepository-layout(5), "commondir".
+        """
+        if self.handle.is_shallow:
+            # Where the history ends is written in the repository's own directory only.
+            return self.handle
+        view = self.own_dir / "fetch"
+        for name, text in (("HEAD", "ref: refs/heads/none\n"), ("commondir", "../..\n")):
+            if not (view / name).exists():
+                view.mkdir(parents=True, exist_ok=True)
+                aside = view / f"{name}.{os.urandom(8).hex()}"
+                aside.write_text(text)
+                aside.replace(view / name)
+        flags = RepositoryOpenFlag.NO_SEARCH | RepositoryOpenFlag.BARE
+        return pygit2.Repository(str(view), flags)
+
     def resolve(self, ref: str) -> str | None:
         """Return the hex id of the commit a full ref name leads to, or ``None``.
 
@@ -78,9 +122,14 @@ class OpenRepository:
         found = read_ref(self.common_dir, ref)
         if found is None:
             return None
-        if found in self.handle and isinstance(self.handle[found], pygit2.Commit):
+        if (
+            is_commit_id(found)
+            and found in self.handle
+            and isinstance(self.handle[found], pygit2.Commit)
+        ):
             return found
-        message = f"the ref '{ref}' of '{self.path}' leads to {found}, which is no commit here"
+        shown = found if is_commit_id(found) else ascii(found[:HEX_LENGTH])
+        message = f"the ref '{ref}' of '{self.path}' leads to {shown}, which is no commit here"
         raise RepositoryError(
             message, path=self.path, hint="Fetch that commit, or look with 'git fsck'."
         )
@@ -105,6 +154,11 @@ class OpenRepository:
             return False
 
 
+def is_commit_id(text: str) -> bool:
+    """Return whether a text is a full object name, and not a ref's or garbage."""
+    return _OBJECT_NAME.fullmatch(text) is not None
+
+
 def common_dir_of(git_dir: Path) -> Path:
     """Return the directory shared by all worktrees of a repository.
 
@@ -121,6 +175,8 @@ def common_dir_of(git_dir: Path) -> Path:
 def read_ref(common_dir: Path, ref: str) -> str | None:
     """Return what a ref points to, read from the files, or ``None``.
 
+    What is there need not be an object name: somebody may have written anything.
+
     Args:
         common_dir: The repository's common directory.
         ref: Full ref name; symbolic refs are not followed.
@@ -133,13 +189,13 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
     name = ref.encode()
     for _ in range(2):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            text = loose.read_text().strip()
+            text = loose.read_bytes().decode("ascii", "replace").strip()
             if text and not text.startswith("ref:"):
                 return text
         with contextlib.suppress(FileNotFoundError):
             for line in (common_dir / "packed-refs").read_bytes().splitlines():
                 if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
-                    return line[:HEX_LENGTH].decode()
+                    return line[:HEX_LENGTH].decode("ascii", "replace")
     return None
 
 
@@ -157,13 +213,14 @@ def open_repository(path: Path) -> OpenRepository:
     Raises:
         RepositoryError: There is none, it is of an unsupported format, belongs to
             another user, or ``path`` is not its top.
+        LaneConflictError: A directory of its metadata is a link.
     """
     path = Path(path).absolute()
     if not path.is_dir():
         message = f"'{path}' is not a directory"
         raise RepositoryError(message, path=path, hint="Give the path of an existing repository.")
     try:
-        handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+        handle, promised = reading(lambda: _opened(path), torn=is_torn)
     except (pygit2.GitError, OSError, KeyError, ValueError) as error:
         raise open_failure(path, error) from error
     git_dir = Path(handle.path)
@@ -172,12 +229,21 @@ def open_repository(path: Path) -> OpenRepository:
         if not top.samefile(path):
             message = f"'{path}' is inside the repository '{top}', not its top"
             raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
-    config = handle.config
-    promised = any(entry.name.endswith(".promisor") for entry in config)
-    if promised or "extensions.partialclone" in config:
+    if promised:
         message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
-    return OpenRepository(handle, path, common_dir_of(git_dir))
+    common_dir = common_dir_of(git_dir)
+    for name in _WRITTEN_DIRS:
+        refuse_links(common_dir / name, below=common_dir)
+    return OpenRepository(handle, path, common_dir)
+
+
+def _opened(path: Path) -> tuple[pygit2.Repository, bool]:
+    """Return a handle, and whether it is of a partial clone."""
+    handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+    names = [entry.name for entry in handle.config]
+    promised = any(name.endswith(".promisor") for name in names)
+    return handle, promised or "extensions.partialclone" in names
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

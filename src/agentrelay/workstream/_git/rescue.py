@@ -14,12 +14,13 @@ from typing import Final
 
 import pygit2
 
-from agentrelay.workstream._git.durable import sync_commit, sync_ref
+from agentrelay.workstream._git.anchor import anchored, weigh_anchors
+from agentrelay.workstream._git.durable import sync_ref
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.reflog import logged_commits
-from agentrelay.workstream._git.refs import create_ref, refs_below
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
+from agentrelay.workstream._git.refs import create_ref, refs_below, release_dead_locks_below
+from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
     refuse_repositories_inside,
@@ -118,7 +119,7 @@ class Rescuer:
         stamp: str,
         survives: Callable[[str], bool],
     ) -> None:
-        """Remember where to write; nothing is written yet.
+        """Remember where to write; no ref is written yet.
 
         Args:
             repository: Repository the refs are written to.
@@ -127,11 +128,14 @@ class Rescuer:
             survives: Tells whether a commit exists elsewhere for good.
         """
         self._repository = repository
+        self._owner = prefix.removesuffix("/")
         self._lane_prefix = prefix
         self._prefix = f"{prefix}{stamp}/"
         self._survives = survives
         self._earlier: list[tuple[str, str]] | None = None
         self.kept: list[Kept] = []
+        release_dead_locks_below(repository, prefix)
+        weigh_anchors(repository, owner=self._owner)
 
     def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
         """Make sure that a commit survives; call it where the deletion follows.
@@ -299,9 +303,7 @@ class Rescuer:
         return [
             word
             for word in words
-            if len(word) == HEX_LENGTH
-            and word in handle
-            and isinstance(handle[word], pygit2.Commit)
+            if is_commit_id(word) and word in handle and isinstance(handle[word], pygit2.Commit)
         ]
 
     def _tree_of(self, commit_id: str) -> str:
@@ -326,8 +328,8 @@ class Rescuer:
         now = pygit2.Signature(_SIGNATURE_NAME, _SIGNATURE_EMAIL)
         message = f"Rescue: {what}\n\nKept by a teardown because nothing else held it.\n"
         commit_id = str(handle.create_commit(None, now, now, message, tree, parents))
-        sync_commit(self._repository, commit_id)
-        self._keep(label, commit_id, what)
+        with anchored(self._repository, commit_id, owner=self._owner):
+            self._keep(label, commit_id, what)
 
     def _is_kept(self, commit_id: str) -> bool:
         """Return whether what was kept so far leads to a commit.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -66,8 +66,11 @@ def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> Work
 
     Args:
         handle: Repository opened at the worktree.
-        ignored_too: Whether ignored files are looked for; folders of dependencies make
-            that slow.
+        ignored_too: Whether ignored files are looked for, and those status never lists;
+            folders of dependencies make that slow.
+
+    Raises:
+        RepositoryError: Below the top something is called ``.git``.
     """
     unstaged, untracked, ignored, conflicted = [], [], [], []
     staged = False
@@ -81,12 +84,48 @@ def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> Work
             untracked.append(path)
         elif flags & ~_STAGED:
             unstaged.append(path)
+    if ignored_too:
+        known = {*unstaged, *untracked, *ignored, *conflicted, *(e.path for e in handle.index)}
+        for path in _never_listed(Path(handle.workdir), known):
+            (ignored if _is_ignored(handle, path) else untracked).append(path)
     changed, absent = _behind_flags(handle)
     unstaged = [path for path in unstaged if path not in absent]
     unstaged += [path for path in changed if path not in unstaged]
     return WorktreeFindings(
         staged, tuple(unstaged), tuple(untracked), tuple(ignored), tuple(conflicted)
     )
+
+
+def _is_ignored(handle: pygit2.Repository, path: str) -> bool:
+    """Return whether git's rules ignore a path; a name that is no text is never ignored."""
+    try:
+        return bool(handle.path_is_ignored(path))
+    except UnicodeEncodeError:
+        return False
+
+
+def _never_listed(root: Path, known: set[str]) -> list[str]:
+    """Return the files libgit2 passes over when it lists a worktree.
+
+    What it takes for a part of git, whatever its letters' case; and what is ignored in a
+    folder that is ignored as a whole and holds a tracked file all the same.
+
+    Args:
+        root: Top of the worktree.
+        known: Paths that are tracked or listed; a folder listed as a whole ends in ``/``.
+
+    Raises:
+        RepositoryError: Below the top something is called exactly ``.git``.
+    """
+    found: list[str] = []
+    for item in _walk(root, besides={f"{root}/{path}" for path in known if path.endswith("/")}):
+        path = item.path.removeprefix(f"{root}/")
+        if item.name == ".git":
+            if path != ".git":
+                raise _repository_inside(Path(item.path).parent)
+        elif path not in known:
+            found.append(path)
+    return found
 
 
 def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
@@ -106,9 +145,8 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
         if not (skipped or raw.flags & _ASSUME_VALID):
             continue
         entry = index[number]
-        try:
-            mode = (root / entry.path).lstat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        mode = _mode_at(root, entry.path)
+        if mode is None:
             if skipped:
                 absent.add(entry.path)
             continue
@@ -124,8 +162,21 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
 
 
 def has_unsaved(worktree_path: Path) -> bool:
-    """Return whether a worktree holds changes or new files that no commit does."""
-    found = find_unsaved(pygit2.Repository(str(worktree_path)), ignored_too=False)
+    """Return whether a worktree holds changes or new files that no commit does.
+
+    Raises:
+        RepositoryError: Its entry does not lead back to it.
+    """
+    handle = pygit2.Repository(str(worktree_path))
+    if os.path.realpath(handle.workdir or "") != os.path.realpath(worktree_path):
+        # libgit2 would look at the current directory, or at whatever the entry names.
+        message = f"the entry '{handle.path}' is not that of the worktree '{worktree_path}'"
+        raise RepositoryError(
+            message,
+            path=worktree_path,
+            hint="Nothing in it was looked at. 'git worktree repair' run there sets it right.",
+        )
+    found = find_unsaved(handle, ignored_too=False)
     return bool(found.staged or found.unstaged or found.untracked or found.conflicted)
 
 
@@ -154,23 +205,43 @@ def _repository_inside(path: Path) -> RepositoryError:
 
 
 def staged_tree(handle: pygit2.Repository, index: pygit2.Index) -> str:
-    """Return an index as a tree; each side of a conflict becomes a file of its own."""
-    if index.conflicts is None:
-        return str(index.write_tree(handle))
-    sides = list(index.conflicts)
+    """Return an index as a tree; each side of a conflict becomes a file of its own.
+
+    So does a file whose name is a folder's too: libgit2 writes such an index, and leaves
+    the file out of the tree.
+    """
+    sides = list(index.conflicts or ())
     torn = {side.path for conflict in sides for side in conflict if side is not None}
+    entries = list(index)
+    folders = _folders(entries)
+    beside = [entry for entry in entries if entry.path in folders and entry.path not in torn]
+    if not torn and not beside:
+        return str(index.write_tree(handle))
     plain = pygit2.Index()
-    for entry in index:
-        if entry.path not in torn:
+    for entry in entries:
+        if entry.path not in torn and entry.path not in folders:
             plain.add(entry)
+    labelled = [("file", entry) for entry in beside]
     for conflict in sides:
-        for label, side in zip(("ancestor", "ours", "theirs"), conflict, strict=True):
-            if side is not None:
-                name = f"{side.path}.{label}"
-                while name in plain:
-                    name += "_"
-                plain.add(pygit2.IndexEntry(name, side.id, side.mode))
+        labelled += zip(("ancestor", "ours", "theirs"), conflict, strict=True)
+    for label, side in labelled:
+        if side is not None:
+            name = f"{side.path}.{label}"
+            while name in plain:
+                name += "_"
+            plain.add(pygit2.IndexEntry(name, side.id, side.mode))
     return str(plain.write_tree(handle))
+
+
+def _folders(entries: Iterable[pygit2.IndexEntry]) -> set[str]:
+    """Return every folder that some entry is in."""
+    found: set[str] = set()
+    for entry in entries:
+        folder = str(entry.path).rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
 def tree_with(
@@ -191,9 +262,9 @@ def tree_with(
     index = pygit2.Index()
     if base is not None:
         index.read_tree(handle[base].peel(pygit2.Tree))
-    folders = {str(parent) for entry in index for parent in PurePosixPath(entry.path).parents}
+    folders = _folders(index)
     for path in paths:
-        found = _blob_at(handle, worktree_path / path)
+        found = _blob_at(handle, worktree_path, path)
         if found is None:
             if path in index:
                 index.remove(path)
@@ -212,11 +283,28 @@ def _escaped(path: str) -> str:
     return "%/" + quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
 
 
-def _blob_at(handle: pygit2.Repository, path: Path) -> tuple[pygit2.Oid, FileMode] | None:
-    """Return a path's content as it lies there, or ``None`` when there is none to keep."""
+def _mode_at(root: Path, name: str) -> int | None:
+    """Return the mode of what is at a path below ``root``, or ``None`` when nothing is.
+
+    What a link on the way leads to lies elsewhere, or goes round in circles.
+    """
+    folder = root
+    for part in PurePosixPath(name).parts[:-1]:
+        folder = folder / part
+        if folder.is_symlink():
+            return None
     try:
-        mode = path.lstat().st_mode
+        return (root / name).lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _blob_at(
+    handle: pygit2.Repository, root: Path, name: str
+) -> tuple[pygit2.Oid, FileMode] | None:
+    """Return a path's content as it lies there, or ``None`` when there is none to keep."""
+    path, mode = root / name, _mode_at(root, name)
+    if mode is None:
         return None
     if stat.S_ISLNK(mode):
         return handle.create_blob(os.fsencode(os.readlink(path))), FileMode.LINK  # noqa: PTH115 - bytes
@@ -284,11 +372,17 @@ def _files_below(worktree_path: Path, path: str) -> tuple[list[str], int]:
     return found, size_bytes
 
 
-def _walk(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Iterate over files, and folders named ``.git``, without following links."""
+def _walk(directory: Path, besides: Container[str] = frozenset()) -> Iterator[os.DirEntry[str]]:
+    """Iterate over files, and folders named ``.git``, without following links.
+
+    Args:
+        directory: Where to begin.
+        besides: Folders to pass over, ending in ``/``.
+    """
     with os.scandir(directory) as items:
         for item in items:
             if item.is_dir(follow_symlinks=False) and item.name != ".git":
-                yield from _walk(Path(item.path))
+                if f"{item.path}/" not in besides:
+                    yield from _walk(Path(item.path), besides)
             else:
                 yield item

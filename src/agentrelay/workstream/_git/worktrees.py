@@ -24,10 +24,12 @@ from typing import Final
 import pygit2
 from pygit2.enums import CheckoutStrategy
 
-from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.reflog import logged_commits
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
+from agentrelay.workstream._git.whole_files import write_whole
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = [
@@ -40,11 +42,14 @@ __all__ = [
     "entry_logs",
     "entry_of_moved",
     "git_file_target",
+    "is_only_linked",
     "last_logged",
     "link_worktree",
     "read_entry",
+    "refuse_foreign_files",
     "relink_worktree",
     "remove_entry",
+    "repair_entry",
     "unlock_entry",
 ]
 
@@ -216,7 +221,7 @@ def link_worktree(
         worktree_path.mkdir(parents=True, exist_ok=True)
         real = Path(os.path.realpath(worktree_path))
         link = f"gitdir: {admin_dir_spelling(repository, admin_name)}\n"
-        _refuse_foreign_files(worktree_path, link)
+        refuse_foreign_files(repository, worktree_path, admin_name=admin_name)
         repository.own_dir.mkdir(exist_ok=True)
         for left in repository.own_dir.glob("new-*"):
             # Made under the lock that is held here, so its maker is gone.
@@ -230,15 +235,28 @@ def link_worktree(
             (aside / "gitdir").write_text(f"{real / '.git'}\n")
             # First the worktree's side: an entry whose ".git" file is missing may be
             # pruned by any git at any moment.
-            (worktree_path / ".git").write_text(link)
-            admin_dir.parent.mkdir(exist_ok=True)
-            aside.rename(admin_dir)
+            write_whole(worktree_path / ".git", link, own_dir=repository.own_dir)
+            _rename_in(aside, admin_dir)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
     entry = read_entry(admin_dir)
     assert entry is not None
     return entry
+
+
+def _rename_in(aside: Path, admin_dir: Path) -> None:
+    """Rename an entry into place; "git worktree prune" removes the directory while it is empty."""
+
+    def attempt() -> None:
+        admin_dir.parent.mkdir(exist_ok=True)
+        aside.rename(admin_dir)
+
+    until_free(
+        attempt,
+        busy=lambda error: isinstance(error, FileNotFoundError) and aside.is_dir(),
+        what=f"make the entry '{admin_dir}'",
+    )
 
 
 def clear_operation(entry: Entry) -> None:
@@ -269,6 +287,19 @@ def entry_of_moved(
     return read_entry(repository.worktrees_admin_dir / admin_name)
 
 
+def is_only_linked(repository: OpenRepository, worktree_path: Path, *, admin_name: str) -> bool:
+    """Return whether a folder holds our ``.git`` file alone, and no entry was ever made.
+
+    That is what a maker leaves that was killed between the two.
+    """
+    try:
+        alone = os.listdir(worktree_path) == [".git"]
+    except OSError:
+        return False
+    target = git_file_target(worktree_path) if alone else None
+    return target == admin_dir_spelling(repository, admin_name) and not target.exists()
+
+
 def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entry) -> Entry:
     """Connect an entry with its worktree again; call it in a metadata section.
 
@@ -289,15 +320,32 @@ def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entr
     with repository_failures(f"repair the worktree '{worktree_path}'", path=repository.path):
         worktree_path.mkdir(parents=True, exist_ok=True)
         has_files = any(name != ".git" for name in os.listdir(worktree_path))
+        own_dir = repository.own_dir
         if not has_files:
-            (entry.admin_dir / "locked").write_text(INITIALIZING)
+            write_whole(entry.admin_dir / "locked", INITIALIZING, own_dir=own_dir)
         real = Path(os.path.realpath(worktree_path))
         link = f"gitdir: {admin_dir_spelling(repository, entry.admin_dir.name)}\n"
-        (worktree_path / ".git").write_text(link)
-        (entry.admin_dir / "gitdir").write_text(f"{real / '.git'}\n")
+        write_whole(worktree_path / ".git", link, own_dir=own_dir)
+        write_whole(entry.admin_dir / "gitdir", f"{real / '.git'}\n", own_dir=own_dir)
     repaired = read_entry(entry.admin_dir)
     assert repaired is not None
     return repaired
+
+
+def repair_entry(repository: OpenRepository, entry: Entry) -> None:
+    """Make an entry lead to its repository again; call it in a metadata section.
+
+    Without ``commondir`` no git opens the worktree, and there is one right content.
+
+    Raises:
+        RepositoryError: It cannot be written.
+    """
+    path = entry.admin_dir / "commondir"
+    with repository_failures(f"repair the entry '{entry.admin_dir}'", path=repository.path):
+        named = _line(path)
+        target = os.path.realpath(entry.admin_dir / named) if named and "\0" not in named else None
+        if target != os.path.realpath(repository.common_dir):
+            path.write_text("../..\n")
 
 
 def admin_dir_spelling(repository: OpenRepository, admin_name: str) -> Path:
@@ -305,14 +353,20 @@ def admin_dir_spelling(repository: OpenRepository, admin_name: str) -> Path:
     return Path(os.path.realpath(repository.common_dir)) / "worktrees" / admin_name
 
 
-def _refuse_foreign_files(worktree_path: Path, link: str) -> None:
-    """Accept an empty directory, or one where an earlier try wrote our own ``.git`` file."""
-    names = os.listdir(worktree_path)
+def refuse_foreign_files(
+    repository: OpenRepository, worktree_path: Path, *, admin_name: str
+) -> None:
+    """Accept an empty directory, or one where an earlier try wrote our own ``.git`` file.
+
+    Raises:
+        LaneConflictError: There is anything else.
+    """
+    names = os.listdir(worktree_path) if worktree_path.is_dir() else []
     if not names:
         return
     if names == [".git"] and (worktree_path / ".git").is_file():
         text = _line(worktree_path / ".git")
-        if text == link.strip():
+        if text == f"gitdir: {admin_dir_spelling(repository, admin_name)}":
             return
     message = (
         f"'{worktree_path}' exists, is not empty, and is not this lane's worktree "
@@ -343,12 +397,16 @@ def check_out(worktree_path: Path) -> pygit2.Repository:
         "otherwise look at the disk. Nothing of the lane was handed out."
     )
     with repository_failures("check out the files", path=worktree_path, hint=hint):
-        # A killed checkout leaves its own index lock; nobody else works in here yet.
-        handle = pygit2.Repository(str(worktree_path))
-        Path(handle.path, "index.lock").unlink(missing_ok=True)
-        strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
-        handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
-        return handle
+        return reading(lambda: _written(worktree_path), torn=is_torn)
+
+
+def _written(worktree_path: Path) -> pygit2.Repository:
+    handle = pygit2.Repository(str(worktree_path))
+    # A killed checkout leaves its own index lock; nobody else works in here yet.
+    Path(handle.path, "index.lock").unlink(missing_ok=True)
+    strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
+    handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
+    return handle
 
 
 def unlock_entry(entry: Entry) -> None:

@@ -138,6 +138,15 @@ class GitHubClient:
             del self._local.line
             line.connection.close()
 
+    def secrets_in_use(self) -> tuple[str, ...]:
+        """Return what the calling thread's last request proved itself with, to be masked.
+
+        A token too short to be a real one is left out: masking it would garble words.
+        """
+        line: _Line | None = getattr(self._local, "line", None)
+        secret = "" if line is None or line.credential is None else line.credential.secret.reveal()
+        return (secret,) if len(secret) >= _SHORTEST_SECRET else ()
+
     def request(
         self,
         method: str,

@@ -14,6 +14,7 @@ from agentrelay.workstream.cli.demo import demo
 from agentrelay.workstream.cli.doctor import doctor
 from agentrelay.workstream.cli.lanes import integrate, prepare, teardown
 from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
+from agentrelay.workstream.cli.reconcile import reconcile
 from agentrelay.workstream.cli.rescue import forget, rescued, restore
 from agentrelay.workstream.cli.status import status
 
@@ -90,5 +91,16 @@ def program() -> None:
     """Hold the commands; each is a command of its own."""
 
 
-for _command in (demo, prepare, integrate, teardown, status, rescued, restore, forget, doctor):
+for _command in (
+    demo,
+    prepare,
+    integrate,
+    teardown,
+    status,
+    rescued,
+    restore,
+    forget,
+    reconcile,
+    doctor,
+):
     program.add_command(_command)

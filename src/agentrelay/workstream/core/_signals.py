@@ -9,12 +9,18 @@ newest. Readers trust nothing: a link, a folder, a pipe or a torn file is no sig
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
 import stat
+import sys
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = [
     "HISTORY_NAME",
@@ -35,6 +41,7 @@ RECORD_NAME: Final = "lane.json"
 HISTORY_NAME: Final = "history.jsonl"
 # A signal holds nothing, a URL or an error text. Whatever is larger is not ours.
 _LIMIT_BYTES: Final = 1 << 20
+_TEMPORARY: Final = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def _sync_directory(directory: Path) -> None:
@@ -46,6 +53,19 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a directory and its parents so that a power cut does not undo them.
+
+    A new directory's name stands in its parent, so the parent is synced too.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        # Somebody else's directory may be one that can be written and not be read.
+        with contextlib.suppress(PermissionError):
+            _sync_directory(path.parent)
 
 
 def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
@@ -62,24 +82,66 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
     Raises:
         OSError: The directory cannot be written; an older file is intact.
     """
-    signal_dir.mkdir(parents=True, exist_ok=True)
+    _make_directory(signal_dir)
     target = signal_dir / name
-    # A name nobody can guess, and a file that cannot be there: nothing is written through.
-    temporary = signal_dir / f".{name}.{os.urandom(8).hex()}.tmp"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    # The umask says who may read; a status is for whoever it lets in.
-    descriptor = os.open(temporary, flags, 0o666)
+    _sweep_torn(signal_dir)
+    temporary, opened = _open_temporary(signal_dir, name)
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with opened as stream:
             stream.write(content.encode("utf-8", "replace"))
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(target)
+            if sys.platform != "win32":
+                # While it is locked: unlocked, another writer would take it for a leftover.
+                temporary.replace(target)
+        if sys.platform == "win32":
+            temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
     _sync_directory(signal_dir)
+
+
+def _open_temporary(signal_dir: Path, name: str) -> tuple[Path, BinaryIO]:
+    """Make the file a signal is written to first, locked in the kernel while it is written."""
+    # A name nobody can guess, and a file that cannot be there: nothing is written through.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+
+    def opener(path: str, _: int) -> int:
+        # The umask says who may read; a status is for whoever it lets in.
+        return os.open(path, flags, 0o666)
+
+    while True:
+        temporary = signal_dir / f".{name}.{os.urandom(8).hex()}.tmp"
+        # An object and not a number: whatever interrupts us, its end closes the file.
+        stream = open(temporary, "wb", opener=opener)  # noqa: SIM115 - Path has no opener
+        if sys.platform == "win32":
+            return temporary, stream
+        # Without such locks nothing is ever swept.
+        with contextlib.suppress(OSError):
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        if os.fstat(stream.fileno()).st_nlink:
+            return temporary, stream
+        # Swept before it was locked.
+        stream.close()
+
+
+def _sweep_torn(signal_dir: Path) -> None:
+    """Remove what writers left that were killed; one that lives holds its file locked."""
+    if sys.platform == "win32":
+        return
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    for name in os.listdir(signal_dir):
+        if not _TEMPORARY.fullmatch(name):
+            continue
+        with contextlib.suppress(OSError):
+            descriptor = os.open(signal_dir / name, flags)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (signal_dir / name).unlink()
+            finally:
+                os.close(descriptor)
 
 
 def read_signal(signal_dir: Path, name: str) -> str | None:
@@ -163,7 +225,9 @@ def read_record(signal_dir: Path) -> dict[str, Any] | None:
 
 
 def append_history(signal_dir: Path, event: str, text: str) -> None:
-    """Add one line to the lane's history.
+    """Add one line to the lane's history, durably.
+
+    A line that a crash tore is ended first, so that it swallows nothing.
 
     Args:
         signal_dir: The lane's signal directory.
@@ -175,16 +239,24 @@ def append_history(signal_dir: Path, event: str, text: str) -> None:
     """
     path = signal_dir / HISTORY_NAME
     line = json.dumps({"time": round(time.time(), 3), "event": event, "text": text}) + "\n"
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
     # A pipe planted there must not make us wait, nor a link lead us away.
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             message = f"'{path}' is not a regular file"
             raise OSError(message)
+        if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
+            # Beside another writer this may make an empty line, which is no entry.
+            line = f"\n{line}"
         # One write of one line: readers and other writers never see half of it.
-        os.write(descriptor, line.encode())
+        data = line.encode()
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    # Its name, if it is new: the caller may remove what was just written down.
+    _sync_directory(signal_dir)

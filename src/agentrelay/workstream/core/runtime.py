@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Optional
+from urllib.parse import urlsplit
 
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.core import _signals
@@ -17,6 +18,7 @@ from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = [
+    "OperationalConcern",
     "TaskSummary",
     "WorkstreamArtifacts",
     "WorkstreamRuntime",
@@ -58,6 +60,8 @@ _FURTHEST_FIRST: Final = (
 
 # A signal file is small; an error text that long has said what it had to.
 _LONGEST_ERROR: Final = 100_000
+# What any browser opens; GitHub's are a tenth of it.
+_LONGEST_URL: Final = 2_000
 
 
 @dataclass(frozen=True)
@@ -177,15 +181,15 @@ class WorkstreamRuntime:
         """Write the ``pr_created`` signal and remember the pull request.
 
         Args:
-            pr_url: URL of the pull request. User-info in it is dropped.
+            pr_url: The http or https URL of the pull request. User-info in it is dropped.
 
         Raises:
-            WorkstreamError: The lane has no signal directory, or ``pr_url`` is not one word.
+            WorkstreamError: The lane has no signal directory, or ``pr_url`` is no such URL.
             OSError: The signal cannot be written.
         """
-        url = redact(pr_url).strip()
-        if not url or len(url.split()) > 1:
-            message = f"cannot mark workstream '{self.spec.id}' pr_created without one URL"
+        url = _one_url(redact(pr_url))
+        if url is None:
+            message = f"cannot mark workstream '{self.spec.id}' pr_created without one http(s) URL"
             raise WorkstreamError(message, hint="Pass the pull request's html_url.")
         self._mark(WorkstreamStatus.PR_CREATED, url)
         self.artifacts.merge_pr_url = url
@@ -294,10 +298,24 @@ class WorkstreamRuntime:
 def _read_url(signal_dir: Path) -> str | None:
     """Return the pull request's URL, or ``None`` for a torn or foreign file."""
     text = _signals.read_signal(signal_dir, WorkstreamStatus.PR_CREATED.value)
-    if text is None:
-        return None
+    return None if text is None else _one_url(text)
+
+
+def _one_url(text: str) -> str | None:
+    """Return the one http or https URL a text is, or ``None``.
+
+    What :func:`redact` would change was never written, so somebody else wrote it.
+    """
     url = text.strip()
-    return url if len(url.split()) == 1 else None
+    if len(url) > _LONGEST_URL or " " in url or not url.isprintable() or redact(url) != url:
+        return None
+    try:
+        parts = urlsplit(url)
+        # Reading the port checks it.
+        is_page = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return url if is_page and "@" not in parts.netloc else None
 
 
 def _text(record: dict[str, Any], key: str) -> str | None:
@@ -306,8 +324,14 @@ def _text(record: dict[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+class OperationalConcern(str):
+    """A concern this library recorded itself: a text that can be told from agents'."""
+
+    __slots__ = ()
+
+
 def record_concern(runtime: WorkstreamRuntime, text: str) -> None:
     """Add a concern unless it is there: a repeated step does not repeat itself."""
-    clean = redact(text)
+    clean = OperationalConcern(redact(text))
     if clean not in runtime.artifacts.concerns:
         runtime.artifacts.concerns.append(clean)

@@ -8,6 +8,13 @@ from agentrelay.workstream.implementations.workstream_doctor import (
 )
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+from agentrelay.workstream.implementations.workstream_reconciler import (
+    FoundLane,
+    LaneKind,
+    LaneOutcome,
+    Reconciliation,
+    reconcile,
+)
 from agentrelay.workstream.implementations.workstream_rescue import (
     RescuedWork,
     RestoredWork,
@@ -20,14 +27,19 @@ from agentrelay.workstream.implementations.workstream_teardown import GitWorkstr
 __all__ = [
     "Finding",
     "FindingLevel",
+    "FoundLane",
     "GhWorkstreamIntegrator",
     "GitHubApp",
     "GitWorkstreamPreparer",
     "GitWorkstreamTeardown",
+    "LaneKind",
+    "LaneOutcome",
+    "Reconciliation",
     "RescuedWork",
     "RestoredWork",
     "diagnose",
     "forget",
+    "reconcile",
     "rescued",
     "restore",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import repository_failures
@@ -23,15 +24,18 @@ from agentrelay.workstream._git.repository import (
     refuse_links,
 )
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
     entry_at,
     entry_logs,
     entry_of_moved,
+    is_only_linked,
     read_entry,
     relink_worktree,
     remove_entry,
+    repair_entry,
 )
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
@@ -40,12 +44,29 @@ from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
+    forget_place,
     lane_lock,
     read_lane_record,
 )
 from agentrelay.workstream.implementations._refusals import locked_and_absent, moved, other_checkout
 
-__all__ = ["clean_up", "lane_of"]
+__all__ = ["DELETE_REMOTE_BRANCH", "CleanUpResult", "clean_up", "lane_of"]
+
+# A step whose failure says, too, that the branch is another clone's.
+DELETE_REMOTE_BRANCH: Final = "delete the remote branch"
+
+
+@dataclass(frozen=True)
+class CleanUpResult:
+    """How far a teardown came.
+
+    Attributes:
+        failures: Names of the steps that failed, in order; each has its concern.
+        branches_stay: Why both branches were kept, or ``None``.
+    """
+
+    failures: tuple[str, ...]
+    branches_stay: str | None
 
 
 @dataclass
@@ -110,8 +131,11 @@ def clean_up(
     api: ApiAccess,
     lane_timeout_s: float,
     ignored_limit_bytes: int,
-) -> None:
+    confirm: Callable[[], None] | None = None,
+) -> CleanUpResult:
     """Tear one lane down; see ``GitWorkstreamTeardown.teardown_workstream``.
+
+    ``confirm`` is called once the lane is held; what it raises ends the matter.
 
     Raises:
         WorkstreamError: As documented there.
@@ -119,6 +143,9 @@ def clean_up(
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        if confirm is not None:
+            confirm()
+        sweep_own_dir(repository)
         run = _CleanUp(lane, runtime, repository, read_lane_record(lane), ignored_limit_bytes)
         _refuse_other_remote(run, access)
         run.stood = (
@@ -131,15 +158,17 @@ def clean_up(
                 run.branches_stay = _why_branches_stay(run, api)
         except WorkstreamError as error:
             run.branches_stay = f"what is merged could not be told ({error})"
+        run.step("note that the lane ends", lambda: _note_ending(run))
         run.step("remove the worktree", lambda: _remove_worktree(run))
         run.step("delete the local branch", lambda: _delete_local_branch(run))
-        run.step("delete the remote branch", lambda: _delete_remote_branch(run))
+        run.step(DELETE_REMOTE_BRANCH, lambda: _delete_remote_branch(run))
         if run.branches_stay is not None:
             record_concern(runtime, f"the branches of lane '{lane}' were kept: {run.branches_stay}")
         elif not run.failures:
             run.step("note the lane's end", lambda: _release(run))
         for kept in run.rescuer.kept:
             record_concern(runtime, describe(kept))
+        return CleanUpResult(tuple(run.failures), run.branches_stay)
 
 
 def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
@@ -219,6 +248,12 @@ def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
     return f"{pulls[0].url} is open" if pulls else None
 
 
+def _note_ending(run: _CleanUp) -> None:
+    """Write down, before anything goes, that the lane is to go: a crash is told from a life."""
+    if run.record.claim in {"wanted", "pushed", "lost"}:
+        run.record = run.record.write(run.lane, ending=True)
+
+
 def _remove_worktree(run: _CleanUp) -> None:
     """Keep unsaved work, then remove the worktree and its entry."""
     lane, repository = run.lane, run.repository
@@ -232,6 +267,8 @@ def _remove_worktree(run: _CleanUp) -> None:
         _remove_stale_entry(run)
         _tidy(run)
         return
+    with repository.metadata_section():
+        repair_entry(repository, entry)
     if entry.locked is not None and not entry.is_half_made:
         message = f"the worktree is locked ({entry.locked or 'no reason given'})"
         raise LaneConflictError(
@@ -270,10 +307,11 @@ def _discard(run: _CleanUp, entry: Entry) -> None:
 
 def _tidy(run: _CleanUp) -> None:
     """Remove what crashed clean-ups left, and directories that are empty now."""
-    sweep_trash(run.lane.trash_dir)
+    lane = run.lane
+    sweep_trash(lane.trash_dir)
     with run.repository.metadata_section():
         # Under the lock: another lane may be about to make its directory in there.
-        for directory in (run.lane.worktrees_dir, run.lane.worktrees_dir.parent):
+        for directory in (lane.worktree_path, lane.worktrees_dir, lane.worktrees_dir.parent):
             with suppress(OSError):
                 directory.rmdir()
 
@@ -281,7 +319,8 @@ def _tidy(run: _CleanUp) -> None:
 def _remove_stale_entry(run: _CleanUp) -> None:
     """Drop the lane's own entry when its folder is gone; leave everything else."""
     lane, repository = run.lane, run.repository
-    if lane.worktree_path.is_dir() and any(lane.worktree_path.iterdir()):
+    alone = is_only_linked(repository, lane.worktree_path, admin_name=lane.admin_name)
+    if lane.worktree_path.is_dir() and any(lane.worktree_path.iterdir()) and not alone:
         message = f"'{lane.worktree_path}' is not this lane's worktree"
         raise LaneConflictError(
             message, obstacle=lane.worktree_path, hint="Look at what it is; it was left alone."
@@ -297,6 +336,8 @@ def _remove_stale_entry(run: _CleanUp) -> None:
             run.rescuer.keep_entry(entry)
             _keep_logged(run, entry)
             remove_entry(repository, entry)
+        if alone and is_only_linked(repository, lane.worktree_path, admin_name=lane.admin_name):
+            (lane.worktree_path / ".git").unlink()
 
 
 def _delete_local_branch(run: _CleanUp) -> None:
@@ -304,22 +345,22 @@ def _delete_local_branch(run: _CleanUp) -> None:
     lane, repository = run.lane, run.repository
     if run.branches_stay is not None:
         return
-    with repository.metadata_section():
-        tip = repository.resolve(lane.branch_ref)
-        if tip is None:
-            release_dead_lock(repository, lane.branch_ref)
-        else:
-            refusal = other_checkout(lane, repository, besides=None)
-            if refusal is not None:
-                raise refusal
-            # Under the lock: two lanes must not each count on the other's branch.
-            run.rescuer.prove_or_keep(
-                "commits", tip, what="commits of the lane that are merged nowhere"
-            )
-            log = repository.common_dir / "logs" / lane.branch_ref
-            run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
-            delete_ref(repository, lane.branch_ref, expected=tip)
-        drop_upstream(repository, lane.branch)
+    # Without the repository's lock: no other lane's branch counts as a proof, and a branch
+    # or a configuration that the user's git holds must not hold up the other lanes.
+    tip = repository.resolve(lane.branch_ref)
+    if tip is None:
+        release_dead_lock(repository, lane.branch_ref)
+    else:
+        refusal = other_checkout(lane, repository, besides=None)
+        if refusal is not None:
+            raise refusal
+        run.rescuer.prove_or_keep(
+            "commits", tip, what="commits of the lane that are merged nowhere"
+        )
+        log = repository.common_dir / "logs" / lane.branch_ref
+        run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
+        delete_ref(repository, lane.branch_ref, expected=tip)
+    drop_upstream(repository, lane.branch)
 
 
 def _delete_remote_branch(run: _CleanUp) -> None:
@@ -340,6 +381,7 @@ def _delete_remote_branch(run: _CleanUp) -> None:
         tracking_ref = run.remote.tracking_ref(lane.branch)
         release_dead_lock(repository, tracking_ref)
         set_tracking_ref(repository, tracking_ref, None)
+        _forget_push(run)
         return
     if not (run.record.owns(tip) or (run.record.claim is None and run.stood)):
         message = f"nothing here says that the branch '{lane.branch}' at '{run.remote.url}' is ours"
@@ -348,12 +390,22 @@ def _delete_remote_branch(run: _CleanUp) -> None:
             obstacle=lane.branch_ref,
             hint="Another clone holds this lane, or left it behind: tear it down there.",
         )
-    with repository.metadata_section():
-        run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
+    run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
     run.remote.delete(lane.branch, expected=tip)
+    _forget_push(run)
+
+
+def _forget_push(run: _CleanUp) -> None:
+    """Write down that the remote has no branch of ours: the next one there is another's.
+
+    Also where another step failed, and the lane is not released yet.
+    """
+    if run.record.claim == "pushed":
+        run.record = run.record.write(run.lane, claim="wanted", attempt=None)
 
 
 def _release(run: _CleanUp) -> None:
     """Write down that nothing of the lane stands any more."""
     if run.record.claim is not None:
-        run.record.write(run.lane, claim="released")
+        run.record.write(run.lane, claim="released", ending=None)
+    forget_place(run.repository, run.lane)

@@ -6,18 +6,30 @@ second clone's lane starts at the same commit.
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
 
 from agentrelay.workstream._git.locks import hold
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
-__all__ = ["LaneRecord", "lane_lock", "read_lane_record", "retire_signals"]
+__all__ = [
+    "LaneRecord",
+    "Place",
+    "forget_place",
+    "lane_lock",
+    "lane_lock_path",
+    "note_place",
+    "noted_place",
+    "read_lane_record",
+    "retire_signals",
+]
 
 _FORMAT: Final = 1
 
@@ -46,6 +58,11 @@ class LaneRecord:
     def is_ours(self) -> bool:
         """Whether the record says that the lane, if it stands, is ours."""
         return self.claim in {"wanted", "pushed"}
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether a teardown of the lane was begun, and no prepare since."""
+        return self.data.get("ending") is True
 
     def owns(self, remote_tip: str) -> bool:
         """Return whether the remote's branch, at this commit, is ours.
@@ -85,11 +102,16 @@ def _of(data: dict[str, Any]) -> LaneRecord:
     """Read a record that anyone may have edited."""
     claim, attempt, base = (data.get(key) for key in ("claim", "attempt", "base_commit"))
     return LaneRecord(
-        claim=claim if claim in {"wanted", "pushed", "lost", "released"} else None,
-        attempt=attempt if isinstance(attempt, str) else None,
-        base_commit=base if isinstance(base, str) else None,
+        claim=claim if claim in get_args(Claim) else None,
+        attempt=_commit_id(attempt),
+        base_commit=_commit_id(base),
         data=data,
     )
+
+
+def _commit_id(value: object) -> str | None:
+    """Return a full commit id, and nothing else: a ref's name would be followed by git."""
+    return value if isinstance(value, str) and is_commit_id(value) else None
 
 
 def read_lane_record(lane: Lane) -> LaneRecord:
@@ -124,10 +146,82 @@ def lane_lock(
         LaneBusyError: Somebody else held it all that time.
     """
     return hold(
-        repository.own_dir / "lanes" / f"{lane.admin_name}.lock",
+        lane_lock_path(repository, lane),
         what=f"lane '{lane}'",
         timeout_s=timeout_s,
     )
+
+
+def lane_lock_path(repository: OpenRepository, lane: Lane) -> Path:
+    """Return the file that :func:`lane_lock` locks."""
+    return repository.own_dir / "lanes" / f"{lane.admin_name}.lock"
+
+
+@dataclass(frozen=True)
+class Place:
+    """From where a lane was prepared: its signals may be in any run directory.
+
+    Attributes:
+        repo_path: The checkout, or bare repository, the lane was prepared in.
+        signal_dir: Directory of the lane's signal files.
+    """
+
+    repo_path: Path
+    signal_dir: Path
+
+
+def note_place(repository: OpenRepository, lane: Lane) -> None:
+    """Write down beside the lane's lock where its record is kept; before the record.
+
+    Whoever finds a branch of a lane's name can tell by this whether it was ever this
+    repository's lane, and asks the record itself for the rest.
+
+    Raises:
+        RepositoryError: It cannot be written.
+    """
+    place = Place(lane.repo_path, lane.signal_dir)
+    if noted_place(repository, lane.admin_name) == place:
+        return
+    path = _place_path(repository, lane.admin_name)
+    document = {"repo_path": str(place.repo_path), "signal_dir": str(place.signal_dir)}
+    try:
+        _signals.write_signal(path.parent, path.name, json.dumps(document, sort_keys=True) + "\n")
+    except OSError as error:
+        message = f"cannot write '{path}': {error.strerror or error}"
+        raise RepositoryError(
+            message, path=path, hint="Is the repository writable, and the disk not full?"
+        ) from error
+
+
+def noted_place(repository: OpenRepository, admin_name: str) -> Place | None:
+    """Return where a lane's record is kept, or ``None`` when nothing readable says so."""
+    path = _place_path(repository, admin_name)
+    text = _signals.read_signal(path.parent, path.name)
+    try:
+        document = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    repo_path, signal_dir = document.get("repo_path"), document.get("signal_dir")
+    for text in (repo_path, signal_dir):
+        if not isinstance(text, str) or not Path(text).is_absolute() or "\0" in text:
+            return None
+    return Place(Path(str(repo_path)), Path(str(signal_dir)))
+
+
+def forget_place(repository: OpenRepository, lane: Lane) -> None:
+    """Remove the note of :func:`note_place`: nothing of the lane is here any more.
+
+    Raises:
+        OSError: It is there and cannot be removed.
+    """
+    path = _place_path(repository, lane.admin_name)
+    _signals.remove_signal(path.parent, path.name)
+
+
+def _place_path(repository: OpenRepository, admin_name: str) -> Path:
+    return repository.own_dir / "lanes" / f"{admin_name}.json"
 
 
 def retire_signals(runtime: WorkstreamRuntime, lane: Lane) -> None:

@@ -8,6 +8,7 @@ whole again after a crash completes the lane.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from agentrelay.workstream._git.refs import create_ref, delete_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, unlink_tree
 from agentrelay.workstream._git.worktrees import (
     Entry,
@@ -29,8 +31,10 @@ from agentrelay.workstream._git.worktrees import (
     last_logged,
     link_worktree,
     read_entry,
+    refuse_foreign_files,
     relink_worktree,
     remove_entry,
+    repair_entry,
     unlock_entry,
 )
 from agentrelay.workstream._lane import Lane
@@ -44,7 +48,9 @@ from agentrelay.workstream.errors import (
 )
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
+    forget_place,
     lane_lock,
+    note_place,
     read_lane_record,
     retire_signals,
 )
@@ -89,9 +95,21 @@ class _Provision:
 
 
 def provision(
-    lane: Lane, runtime: WorkstreamRuntime, *, access: RemoteAccess, lane_timeout_s: float
+    lane: Lane,
+    runtime: WorkstreamRuntime,
+    *,
+    access: RemoteAccess,
+    lane_timeout_s: float,
+    confirm: Callable[[], None] | None = None,
 ) -> None:
     """Prepare one lane; see ``GitWorkstreamPreparer.prepare_workstream``.
+
+    Args:
+        lane: Names and paths.
+        runtime: The runtime to fill in.
+        access: How to reach the remote.
+        lane_timeout_s: Longest wait for another holder of the lane, in seconds.
+        confirm: Called once the lane is held; what it raises ends the matter.
 
     Raises:
         WorkstreamError: As documented there.
@@ -109,9 +127,17 @@ def provision(
     else:
         # A run directory elsewhere is the caller's choice; what is below it is not.
         refuse_links(lane.signal_dir, below=lane.signal_dir.parent.parent)
-    refuse_obstacles(repository, lane)
+    try:
+        refuse_obstacles(repository, lane)
+    except LaneConflictError:
+        # Or another process is just taking the lane down, and this was half of it.
+        with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+            refuse_obstacles(repository, lane)
     end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        if confirm is not None:
+            confirm()
+        sweep_own_dir(repository)
         record = read_lane_record(lane)
         run = _Provision(lane, runtime, repository, end, record, record.is_ours)
         try:
@@ -136,21 +162,31 @@ def _run(run: _Provision) -> None:
 
     with repository.metadata_section():
         refuse_case_collisions(lane)
-        if tip is None and entry is None and remote_tip is None:
-            # Nothing stands: whatever the signals say is of an earlier run.
-            retire_signals(runtime, lane)
-        start = _start(run, tip, entry, remote_tip, base)
-        _record_names(run, base, remote_tip)
-        _ensure_branch(run, tip, entry, start=start)
+        if tip is not None and tip != base and entry is None and not run.is_known:
+            # Before anything is on record: the next try would take the record's word for it.
+            raise _foreign_branch(run, tip)
+        for directory in (lane.signal_dir, lane.worktrees_dir):
+            # Taken: a lane whose name differs only by case comes too late. What fails here
+            # fails below, in words.
+            with suppress(OSError):
+                directory.mkdir(parents=True, exist_ok=True)
+    # Not in that section: these wait for the disk, and all other lanes would wait with them.
+    if tip is None and entry is None and remote_tip is None:
+        # Nothing stands: whatever the signals say is of an earlier run.
+        retire_signals(runtime, lane)
+    start = _start(run, tip, entry, remote_tip, base)
+    _record_names(run, base, remote_tip)
+    _ensure_branch(run, tip, entry, start=start)
+    with repository.metadata_section():
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
+        repair_entry(repository, entry)
     if entry.is_half_made:
         _keep_leftovers(run, entry)
         check_out(lane.worktree_path)
         unlock_entry(entry)
     _push(run, remote_tip)
-    with repository.metadata_section():
-        set_upstream(repository, lane.branch, remote=run.remote.access.remote)
+    set_upstream(repository, lane.branch, remote=run.remote.access.remote)
     run.record = run.record.write(lane, claim="pushed")
     artifacts = runtime.artifacts
     artifacts.merge_pr_url = artifacts.merge_pr_url or _remembered_pull(lane)
@@ -184,6 +220,7 @@ def _refuse_foreign_remote_branch(run: _Provision, remote_tip: str, *, stands: b
 def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
     """Write down what the lane is before anything of it is made."""
     spec, lane, state = run.runtime.spec, run.lane, run.runtime.state
+    note_place(run.repository, lane)
     run.record = run.record.write(
         lane,
         graph=lane.graph,
@@ -195,8 +232,10 @@ def _record_names(run: _Provision, base: str, remote_tip: str | None) -> None:
         worktree_path=str(lane.worktree_path),
         base_commit=run.record.base_commit if run.is_known and run.record.base_commit else base,
         remote=run.remote.access.remote,
-        claim="pushed" if run.record.claim == "pushed" and remote_tip is not None else "wanted",
+        # One that is there by now was found to be ours.
+        claim="wanted" if remote_tip is None else "pushed",
         attempt=run.record.attempt if run.is_known else None,
+        ending=None,
     )
     state.signal_dir = lane.signal_dir
     state.worktree_path = lane.worktree_path
@@ -227,16 +266,19 @@ def _ensure_branch(run: _Provision, tip: str | None, entry: Entry | None, *, sta
         if create_ref(repository, lane.branch_ref, start, message=f"lane {lane}: created"):
             run.created_branch_at = start
             return
+        # Made meanwhile by somebody who does not know our lock.
         tip = repository.resolve(lane.branch_ref)
-    if entry is not None or run.is_known or tip == start == run.record.base_commit:
-        return
-    message = (
-        f"the branch '{lane.branch}' exists (at {str(tip)[:12]}) and nothing here says "
-        "that it is this lane's"
-    )
-    raise LaneConflictError(
-        message,
-        obstacle=lane.branch_ref,
+        if tip != start and entry is None and not run.is_known:
+            run.record = run.record.write(lane, claim=None)
+            raise _foreign_branch(run, tip)
+
+
+def _foreign_branch(run: _Provision, tip: str | None) -> LaneConflictError:
+    """Return the refusal of a branch that nobody recorded."""
+    return LaneConflictError(
+        f"the branch '{run.lane.branch}' exists (at {str(tip)[:12]}) and nothing here says "
+        "that it is this lane's",
+        obstacle=run.lane.branch_ref,
         hint="Look at its commits. If they are not needed, tear the lane down, then prepare.",
     )
 
@@ -261,6 +303,7 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
         return relink_worktree(repository, lane.worktree_path, ours)
     if ours is not None:
         # Half made by a crash or by libgit2, or left on another commit with its folder gone.
+        refuse_foreign_files(repository, lane.worktree_path, admin_name=lane.admin_name)
         rescuer = _rescuer(run)
         rescuer.keep_entry(ours)
         rescuer.keep_logged("reflog", entry_logs(ours), tips=_tips(run))
@@ -350,13 +393,19 @@ def _undo(run: _Provision, error: WorkstreamError) -> None:
     try:
         if lost:
             run.record = run.record.write(lane, claim="lost")
+            forget_place(repository, lane)
         aside = None
         with repository.metadata_section():
             if run.created_entry is not None:
                 aside = set_aside(lane.worktree_path, trash_dir=lane.trash_dir)
                 remove_entry(repository, run.created_entry)
-            if run.created_branch_at is not None:
-                delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
+            # Taken for the lane's name, and empty again; under the lock, since another lane
+            # may be about to use the upper ones.
+            for directory in (lane.signal_dir, lane.worktrees_dir, lane.worktrees_dir.parent):
+                with suppress(OSError):
+                    directory.rmdir()
+        if run.created_branch_at is not None:
+            delete_ref(repository, lane.branch_ref, expected=run.created_branch_at)
         unlink_tree(aside)
     except (WorkstreamError, OSError) as failed:
         record_concern(run.runtime, f"a failed prepare left something behind: {failed}")

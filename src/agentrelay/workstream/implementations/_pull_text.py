@@ -1,82 +1,63 @@
-"""Title and body of a lane's pull request; pure.
+"""Title and body of a lane's pull request, and the words of its merge; pure.
 
-Most of the body is written by agents. It is shown as they wrote it, but it cannot
-mention people, close issues, load images, hide in comments or leave its place in the
-layout: a zero width space, which nobody sees, is put where GitHub would start to read
-a command. That works inside code as well as outside, so nothing depends on telling
-the two apart the way GitHub does.
+Most of it is written by agents, and shown as they wrote it, but without power over
+GitHub: see :mod:`agentrelay.workstream.implementations._neutral`.
 
 Source:
-    GitHub Flavored Markdown and CommonMark 0.31 (a list item's content, fences
-    included, ends where the indentation does; an HTML tag needs a letter, ``/``,
-    ``!`` or ``?`` right after ``<``). docs.github.com, "Autolinked references and
-    URLs", "Linking a pull request to an issue", "Skipping workflow runs".
+    GitHub refuses bodies above 65536 UTF-16 units and titles above 256 characters.
+    docs.github.com, "Organizing information with collapsed sections".
 """
 
 from __future__ import annotations
 
 import re
-import string
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream.core.runtime import OperationalConcern
+from agentrelay.workstream.implementations._neutral import (
+    neutral_line,
+    neutral_lines,
+    printable,
+    show_name,
+)
+from agentrelay.workstream.implementations._pull_section import (
+    LONGEST_BODY_UNITS,
+    count_units,
+    wrap_section,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from agentrelay.workstream.core.runtime import TaskSummary
     from agentrelay.workstream.core.workstream import WorkstreamSpec
 
-__all__ = ["LONGEST_BODY_UNITS", "render_body", "render_title"]
-
-# GitHub refuses bodies above 65536 UTF-16 units; an answer's own escapes have been
-# seen to count too, so stay well below.
-LONGEST_BODY_UNITS: Final = 60_000
+__all__ = ["render_body", "render_merge_message", "render_merge_title", "render_title"]
 
 _LONGEST_TITLE: Final = 256
 
-# No name git or GitHub accepts is longer.
-_LONGEST_NAME: Final = 300
+# A commit message is read in a terminal: a line a task, and no novel.
+_LONGEST_MERGE_LINE: Final = 200
+_MOST_MERGE_LINES: Final = 50
 
-# What a branch's name may hold without an escape inside a comment.
-_PLAIN_BYTES: Final = frozenset(f"{string.ascii_letters}{string.digits}._/-".encode())
-
-_GAP: Final = "\u200b"
-
-# Where a gap goes: after the match. Every one of these starts something on GitHub.
-_BEFORE_GAP: Final = re.compile(
-    r"""
-      [@\#]                                  # a mention; a reference, a heading, an entity
-    | <(?=[A-Za-z/!?])                       # HTML, a comment, an <autolink>
-    | &(?=[A-Za-z][A-Za-z0-9]*;)             # an entity, which may spell any of the others
-    | !(?=\[)                                # an image
-    | \](?=[(\[:])                           # a link whose text hides where it goes
-    | \[(?=(?:skip\ ci|ci\ skip|no\ ci|skip\ actions|actions\ skip)\])
-    | (?<![A-Za-z0-9])GH\\?-(?=\d)           # a reference in its long form
-      # A closing keyword before a URL; the other forms of a reference are gone by now.
-    | (?<![A-Za-z0-9])(?:
-          clo(?=se[sd]?[^A-Za-z0-9]{1,40}https?:)
-        | fi(?=x(?:es|ed)?[^A-Za-z0-9]{1,40}https?:)
-        | resol(?=ve[sd]?[^A-Za-z0-9]{1,40}https?:)
-      )
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-
-# Controls except line feed and tab; lone surrogates, which no JSON can carry; marks
-# that reorder text on the screen, so that it reads unlike it is.
-_UNPRINTABLE: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
-_NEWLINE: Final = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
-_FENCE: Final = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)")
+# What is longer than a glance is folded.
+_FOLDED_LINES: Final = 12
+_FOLDED_CHARACTERS: Final = 1_000
 
 # A URL that cannot end the Markdown link it is put into.
 _LINK: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[A-Za-z0-9._~/%?&=+,;:!$-]*)?")
+_LONGEST_LINK: Final = 300
 _PULL_NUMBER: Final = re.compile(r"/pull/(\d{1,12})$")
+_LEADING_BLANKS: Final = re.compile(r"(?:[ \t]*+\n)*+")
 
+_MORE: Final = "[…]"
 _NOTICE: Final = "_Parts of this text were left out: GitHub limits its length._"
+_SHORTEST: Final = (
+    "This is the work of one workstream. There is no room left here for what it brings: "
+    "GitHub limits the length of this text."
+)
 
 
 @dataclass(frozen=True)
@@ -101,14 +82,81 @@ _BUDGETS: Final = (
 )
 
 
-def render_title(workstream_id: str) -> str:
+@dataclass(frozen=True)
+class _Task:
+    """A task's summary with its secrets masked and no more text than can be shown."""
+
+    task_id: str
+    pr_url: str
+    description: str
+    concerns: tuple[str, ...]
+
+
+def render_title(
+    workstream_id: str, *, host: str = "github.com", secrets: Iterable[str] = ()
+) -> str:
     """Return the pull request's title.
 
     Args:
         workstream_id: Id of the workstream.
+        host: Host of the GitHub that will show it.
+        secrets: Values to mask besides what looks like a secret.
     """
-    title = " ".join(f"Integrate workstream {_printable(workstream_id)}".split())
-    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
+    title = neutral_line(redact(f"Integrate workstream {workstream_id}", *secrets), host=host)
+    return _cut_line(title, _LONGEST_TITLE)
+
+
+def render_merge_title(
+    workstream_id: str, number: int, *, host: str = "github.com", secrets: Iterable[str] = ()
+) -> str:
+    """Return the first line of the commit that merges a lane's pull request.
+
+    Args:
+        workstream_id: Id of the workstream.
+        number: Number of the pull request; GitHub links it.
+        host: Host of the GitHub that will read it.
+        secrets: Values to mask besides what looks like a secret.
+    """
+    end = f" (#{number})"
+    title = neutral_line(redact(f"Integrate workstream {workstream_id}", *secrets), host=host)
+    return _cut_line(title, _LONGEST_TITLE - len(end)) + end
+
+
+def render_merge_message(
+    spec: WorkstreamSpec,
+    branch_name: str,
+    summaries: Iterable[TaskSummary],
+    *,
+    host: str = "github.com",
+    secrets: Iterable[str] = (),
+) -> str:
+    """Return what the merging commit says below its first line: a line a task.
+
+    Merging with a message of one's own matters: the one GitHub makes can hold the body,
+    and a commit message knows no code, so what is harmless there could act here.
+
+    Args:
+        spec: The workstream.
+        branch_name: Its integration branch.
+        summaries: What its tasks did.
+        host: Host of the GitHub that will read it.
+        secrets: Values to mask besides what looks like a secret.
+    """
+    known = tuple(secrets)
+
+    def line(text: str) -> str:
+        return _cut_line(neutral_line(redact(text, *known), host=host), _LONGEST_MERGE_LINE)
+
+    brings = line(f"Brings {branch_name} into {spec.merge_target_branch}.")
+    lines = []
+    tasks = sorted(summaries, key=lambda task: task.task_id)
+    for task in tasks[:_MOST_MERGE_LINES]:
+        first = (task.description or "").strip().split("\n", 1)[0]
+        # No line is a trailer ("Co-authored-by:"): each begins with a dash.
+        lines.append(f"- {line(f'{task.task_id}: {first}' if first else task.task_id) or '?'}")
+    if len(tasks) > _MOST_MERGE_LINES:
+        lines.append(f"- and {len(tasks) - _MOST_MERGE_LINES} more tasks")
+    return "\n\n".join([brings, "\n".join(lines)] if lines else [brings])
 
 
 def render_body(
@@ -116,8 +164,12 @@ def render_body(
     branch_name: str,
     summaries: Iterable[TaskSummary],
     concerns: Iterable[str],
+    *,
+    host: str = "github.com",
+    secrets: Iterable[str] = (),
+    longest_units: int = LONGEST_BODY_UNITS,
 ) -> str:
-    """Return the pull request's body, in Markdown.
+    """Return the library's section of a pull request's body: all of a new one's, in Markdown.
 
     The same input gives the same text: tasks are in the order of their ids, concerns
     in the order they were recorded, each once. Secrets are masked.
@@ -126,200 +178,199 @@ def render_body(
         spec: The workstream.
         branch_name: Its integration branch.
         summaries: What its tasks did.
-        concerns: What was noted about the lane as a whole.
+        concerns: What was noted about the lane as a whole; those the library recorded
+            itself are listed apart.
+        host: Host of the GitHub that will show it.
+        secrets: Values to mask besides what looks like a secret.
+        longest_units: Longest text to return, in UTF-16 units. What matters least is
+            cut first, and a notice says so.
 
     Returns:
-        Text of fewer than :data:`LONGEST_BODY_UNITS` UTF-16 units. Its last line is a
-        comment that names the branch, by which the pull request can be recognised.
+        A section between the markers by which
+        :func:`agentrelay.workstream.implementations._pull_section.refresh_body` finds
+        it. Below 800 units its room may not be enough for anything but a sentence.
     """
+    known = tuple(secrets)
+    page = _Page(host, known)
     tasks = [
-        replace(
-            task,
-            description=_clean(task.description or ""),
-            concerns=tuple(map(_clean, dict.fromkeys(task.concerns))),
+        _Task(
+            redact(task.task_id, *known),
+            redact((task.pr_url or "").strip(), *known),
+            page.clean(task.description or ""),
+            tuple(map(page.clean, dict.fromkeys(task.concerns))),
         )
         for task in sorted(summaries, key=lambda task: task.task_id)
     ]
-    notes = [_clean(concern) for concern in dict.fromkeys(concerns)]
-    head = _head(spec, branch_name)
-    tail = f"<!-- agentrelay:{_marker(branch_name)} -->"
+    notes = [(isinstance(text, OperationalConcern), text) for text in dict.fromkeys(concerns)]
+    own = [page.clean(text) for is_own, text in notes if is_own]
+    others = [page.clean(text) for is_own, text in notes if not is_own]
+    head = page.head(spec, branch_name)
+
+    def wrap(parts: Sequence[str]) -> str:
+        return wrap_section("\n\n".join(parts), branch_name, tasks=len(tasks))
+
     for budget in _BUDGETS:
-        sections, cut = _sections(tasks, notes, budget)
-        body = "\n\n".join([head, *sections, *([_NOTICE] if cut else []), tail])
-        if _units(body) < LONGEST_BODY_UNITS:
+        if _least_units(tasks, [*own, *others], budget) > longest_units:
+            continue
+        sections, cut = page.sections(tasks, others, own, budget)
+        body = wrap([head, *sections, *([_NOTICE] if cut else [])])
+        if count_units(body) < longest_units:
             return body
-    return _shortest(tasks, head, tail)
-
-
-def _shortest(tasks: Sequence[TaskSummary], head: str, tail: str) -> str:
-    """Keep as many of the first tasks as fit; there are thousands of them."""
-    low, high = 0, len(tasks)
-    budget = _BUDGETS[-1]
 
     def render(count: int) -> str:
-        sections, _ = _sections(tasks[:count], [], budget)
-        more = f"… and {len(tasks) - count} more tasks."
-        return "\n\n".join([head, *sections, more, _NOTICE, tail])
+        sections, _ = page.sections(tasks[:count], [], [], _BUDGETS[-1])
+        return wrap([head, *sections, f"… and {len(tasks) - count} more tasks.", _NOTICE])
 
+    shortened = _most_that_fits(len(tasks), render, longest_units)
+    return wrap([_SHORTEST]) if shortened is None else shortened
+
+
+def _most_that_fits(most: int, render: Callable[[int], str], longest_units: int) -> str | None:
+    """Render as many of the first tasks as fit; there are thousands, or hardly any room."""
+    low, high = -1, most
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if _units(render(middle)) < LONGEST_BODY_UNITS else (low, middle - 1)
-        )
-    return render(low)
+        fits = count_units(render(middle)) < longest_units
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return None if low < 0 else render(low)
 
 
-def _head(spec: WorkstreamSpec, branch_name: str) -> str:
-    """Say what this is, and between which branches."""
-    lines = [
-        f"This brings the work of workstream {_code(spec.id)} together.",
-        "It was opened by a program and waits for review; nothing merges it by itself.",
-        "",
-        f"- **Workstream:** {_code(spec.id)}",
-    ]
-    if spec.parent_workstream_id is not None:
-        lines.append(f"- **Parent:** {_code(spec.parent_workstream_id)}")
-    lines += [
-        f"- **Branches:** {_code(branch_name)} into {_code(spec.merge_target_branch)}",
-        f"- **Cut from:** {_code(spec.base_branch)}",
-    ]
-    return "\n".join(lines)
+def _least_units(tasks: Sequence[_Task], concerns: Sequence[str], budget: _Budget) -> int:
+    """Tell how long a body is at least, without rendering it."""
+    return (
+        sum(min(len(task.description), budget.description) for task in tasks)
+        + sum(min(len(text), budget.task_concern) for task in tasks for text in task.concerns)
+        + sum(min(len(text), budget.lane_concern) for text in concerns)
+    )
 
 
-def _sections(
-    tasks: Sequence[TaskSummary], concerns: Sequence[str], budget: _Budget
-) -> tuple[list[str], bool]:
-    """Render the lists within a budget; tell whether anything was left out."""
-    sections: list[str] = []
-    cut = False
-    if tasks:
-        items: list[str] = []
-        for task in tasks:
-            item, item_cut = _task(task, budget)
-            items.append(item)
-            cut = cut or item_cut
-        sections.append("## Tasks\n\n" + "\n".join(items))
-    if concerns:
-        shown, were_cut = _concerns(concerns, budget.lane_concern, indent=0)
-        cut = cut or were_cut
-        sections.append("## Concerns\n\n" + "\n".join(shown))
-    return sections, cut
+@dataclass(frozen=True)
+class _Page:
+    """How texts become Markdown: for which GitHub, and without which secrets."""
+
+    host: str
+    secrets: tuple[str, ...]
+
+    def clean(self, text: str) -> str:
+        """Mask and tidy a free text, and keep no more of it than the widest budget shows.
+
+        Masking comes before any cut: half a secret would not be recognised any more.
+        """
+        tidy = printable(redact(text, *self.secrets))
+        begin = _LEADING_BLANKS.match(tidy)
+        return tidy[begin.end() if begin else 0 :].rstrip()[: _BUDGETS[0].description + 1]
+
+    def name(self, text: str) -> str:
+        """Show a name as code."""
+        return show_name(redact(text, *self.secrets))
+
+    def head(self, spec: WorkstreamSpec, branch_name: str) -> str:
+        """Say what this is, and between which branches."""
+        lines = [
+            f"This brings the work of workstream {self.name(spec.id)} together.",
+            "It was opened by a program and waits for review.",
+            "",
+            f"- **Workstream:** {self.name(spec.id)}",
+        ]
+        if spec.parent_workstream_id is not None:
+            lines.append(f"- **Parent:** {self.name(spec.parent_workstream_id)}")
+        lines += [
+            f"- **Branches:** {self.name(branch_name)} into {self.name(spec.merge_target_branch)}",
+            f"- **Cut from:** {self.name(spec.base_branch)}",
+        ]
+        return "\n".join(lines)
+
+    def sections(
+        self,
+        tasks: Sequence[_Task],
+        concerns: Sequence[str],
+        operational: Sequence[str],
+        budget: _Budget,
+    ) -> tuple[list[str], bool]:
+        """Render the lists within a budget; tell whether anything was left out."""
+        sections: list[str] = []
+        cut = False
+        if tasks:
+            items = [self._task(task, budget) for task in tasks]
+            cut = any(item_cut for _, item_cut in items)
+            sections.append("## Tasks\n\n" + "\n".join(item for item, _ in items))
+        for heading, texts in (("Concerns", concerns), ("Operational concerns", operational)):
+            if texts:
+                shown, were_cut = self._concerns(texts, budget.lane_concern, indent=0)
+                cut = cut or were_cut
+                sections.append(f"## {heading}\n\n" + "\n".join(shown))
+        return sections, cut
+
+    def _task(self, task: _Task, budget: _Budget) -> tuple[str, bool]:
+        """Render one task: id, link, description, concerns."""
+        first = f"- **Task** {show_name(task.task_id)}"
+        if task.pr_url:
+            first += f": {_link(task.pr_url)}"
+        lines, cut = [first], False
+        if task.description:
+            shown, cut = self._text(task.description, budget.description)
+            if shown:
+                lines += ["", *_indent(_fold(shown, "Description"), 2)]
+        if task.concerns:
+            concerns, were_cut = self._concerns(task.concerns, budget.task_concern, indent=2)
+            cut = cut or were_cut
+            lines += ["", "  Concerns:", "", *concerns]
+        return "\n".join(lines), cut
+
+    def _concerns(
+        self, concerns: Sequence[str], budget: int, *, indent: int
+    ) -> tuple[list[str], bool]:
+        """Render concerns as a list, or just their number when there is no room."""
+        if budget == 0:
+            return _indent([f"- {len(concerns)} left out"], indent), True
+        lines: list[str] = []
+        cut = False
+        for concern in concerns:
+            shown, was_cut = self._text(concern, budget)
+            cut = cut or was_cut
+            if len(shown) > 1 or len("".join(shown)) > _FOLDED_CHARACTERS:
+                item = ["- **Concern:**", "", *_indent(_fold(shown, "Concern"), 2)]
+            else:
+                item = [f"- **Concern:** {''.join(shown).strip() or '(empty)'}"]
+            lines += _indent(item, indent)
+        return lines, cut
+
+    def _text(self, text: str, longest: int) -> tuple[list[str], bool]:
+        """Render a free text, cut at a line or a word where there is one near."""
+        if len(text) <= longest:
+            return neutral_lines(text, host=self.host), False
+        kept = text[:longest]
+        edge = max(kept.rfind("\n"), kept.rfind(" "))
+        kept = kept[:edge] if edge > longest // 2 else kept
+        lines = neutral_lines(kept.rstrip(), host=self.host)
+        if lines and lines[-1][:3] not in {"```", "~~~"}:
+            lines[-1] += f" {_MORE}"
+        elif lines:
+            lines += ["", _MORE]
+        return lines, True
 
 
-def _task(task: TaskSummary, budget: _Budget) -> tuple[str, bool]:
-    """Render one task: id, link, description, concerns."""
-    first = f"- **Task** {_code(task.task_id)}"
-    if task.pr_url:
-        first += f": {_link(task.pr_url)}"
-    lines, cut = [first], False
-    if task.description:
-        text, cut = _shorten(task.description, budget.description)
-        if text:
-            lines += ["", *_block(text, indent=2)]
-    if task.concerns:
-        shown, were_cut = _concerns(task.concerns, budget.task_concern, indent=2)
-        cut = cut or were_cut
-        lines += ["", "  Concerns:", "", *shown]
-    return "\n".join(lines), cut
+def _indent(lines: Iterable[str], columns: int) -> list[str]:
+    pad = " " * columns
+    return [pad + line if line else "" for line in lines]
 
 
-def _concerns(concerns: Sequence[str], budget: int, *, indent: int) -> tuple[list[str], bool]:
-    """Render concerns as a list, or just their number when there is no room."""
-    pad = " " * indent
-    if budget == 0:
-        return [f"{pad}- {len(concerns)} left out"], True
-    lines: list[str] = []
-    cut = False
-    for concern in concerns:
-        text, was_cut = _shorten(concern, budget)
-        cut = cut or was_cut
-        block = _block(text, indent=indent + 2) or [f"{pad}  (empty)"]
-        lines += (
-            [f"{pad}- **Concern:** {block[0].strip()}"]
-            if len(block) == 1
-            else [
-                f"{pad}- **Concern:**",
-                "",
-                *block,
-            ]
-        )
-    return lines, cut
-
-
-def _clean(text: str) -> str:
-    """Mask and tidy a free text, and keep no more of it than the widest budget shows.
-
-    Masking comes before any cut: half a secret would not be recognised any more.
-    """
-    return _printable(redact(text).strip()[: _BUDGETS[0].description + 1])
-
-
-def _shorten(text: str, longest: int) -> tuple[str, bool]:
-    """Cut a text, at a line or a word where there is one near."""
-    if len(text) <= longest:
-        return text, False
-    kept = text[:longest]
-    edge = max(kept.rfind("\n"), kept.rfind(" "))
-    kept = kept[:edge] if edge > longest // 2 else kept
-    return f"{kept.rstrip()} […]" if kept else "", True
-
-
-def _block(text: str, *, indent: int) -> list[str]:
-    """Make lines of a free text that stay within a list item."""
-    if not text:
-        return []
-    lines = [line.expandtabs(4).rstrip() for line in text.split("\n")]
-    pad = " " * indent
-    safe = _BEFORE_GAP.sub(rf"\g<0>{_GAP}", "\n".join(_close_fence(lines)))
-    return [pad + line if line else "" for line in safe.split("\n")]
-
-
-def _close_fence(lines: list[str]) -> list[str]:
-    """Close a code fence that was left open, for readers less strict than GitHub."""
-    fence = ""
-    for line in lines:
-        match = _FENCE.fullmatch(line)
-        if match is None:
-            continue
-        mark, info = match["fence"], match["info"].strip()
-        if not fence:
-            fence = "" if mark[0] == "`" and "`" in info else mark
-        elif mark[0] == fence[0] and len(mark) >= len(fence) and not info:
-            fence = ""
-    return [*lines, fence] if fence else lines
-
-
-def _printable(text: str) -> str:
-    """Replace what has no place in a text."""
-    return _UNPRINTABLE.sub("\ufffd", _NEWLINE.sub("\n", text))
-
-
-def _code(text: str) -> str:
-    """Show a name exactly, as code: nothing inside is read as Markdown."""
-    name = " ".join(_printable(redact(text)).split())[:_LONGEST_NAME] or "?"
-    longest = max((len(run) for run in re.findall("`+", name)), default=0)
-    ticks = "`" * (longest + 1)
-    # A space each is dropped again by the reader; it keeps backticks apart.
-    pad = " " if name.startswith("`") or name.endswith("`") else ""
-    return f"{ticks}{pad}{name}{pad}{ticks}"
+def _fold(lines: list[str], label: str) -> list[str]:
+    """Fold a long text; what is inside cannot end the fold, it holds no tags."""
+    if len(lines) <= _FOLDED_LINES and sum(map(len, lines)) <= _FOLDED_CHARACTERS:
+        return lines
+    count = f"{len(lines)} lines" if len(lines) > 1 else "one long line"
+    summary = f"<summary>{label}, {count}</summary>"
+    return ["<details>", summary, "", *lines, "", "</details>"]
 
 
 def _link(url: str) -> str:
     """Link to a pull request; anything but a plain web address is shown as text."""
-    target = redact(url.strip())
-    if len(target) > _LONGEST_NAME or not _LINK.fullmatch(target):
-        return _code(target)
-    number = _PULL_NUMBER.search(target)
-    return f"[pull request {number[1]}]({target})" if number else f"[pull request]({target})"
+    if len(url) > _LONGEST_LINK or not _LINK.fullmatch(url):
+        return show_name(url)
+    number = _PULL_NUMBER.search(url)
+    return f"[pull request {number[1]}]({url})" if number else f"[pull request]({url})"
 
 
-def _marker(branch_name: str) -> str:
-    """Write a branch's name so that it cannot end the comment it is in."""
-    raw = redact(branch_name)[:_LONGEST_NAME].encode("utf-8", "replace")
-    escaped = "".join(chr(byte) if byte in _PLAIN_BYTES else f"%{byte:02X}" for byte in raw)
-    return escaped.replace("--", "-%2D")
-
-
-def _units(text: str) -> int:
-    """Count UTF-16 units, as GitHub's limit does."""
-    return len(text.encode("utf-16-le")) // 2
+def _cut_line(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

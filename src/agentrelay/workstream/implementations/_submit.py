@@ -6,6 +6,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_merged
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.client import GitHubClient
@@ -15,8 +16,9 @@ from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
 from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._description import describe, refresh_description
 from agentrelay.workstream.implementations._lane_record import lane_lock
-from agentrelay.workstream.implementations._pull_text import render_body, render_title
+from agentrelay.workstream.implementations._pull_text import render_title
 from agentrelay.workstream.implementations._refusals import diverged, off_branch
 
 __all__ = ["submit"]
@@ -40,15 +42,21 @@ def submit(
     # Before anything is pushed: a remote that is no GitHub is an error without effects.
     address = api.address(end.url)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
+        sweep_own_dir(repository)
         with repository_failures(f"submit lane '{lane}'", path=repository.path):
             _refuse_work_beside_the_branch(lane, repository)
             tip = _bring_up_to_date(runtime, lane, repository, end)
             _tell_unsaved(runtime, lane)
-        if tip is None:
-            _nothing_to_merge(runtime, lane)
-            return
-        with api.client(address) as client:
-            pull = _settle(runtime, lane, client, tip)
+        pull = None
+        if tip is not None:
+            with api.client(address) as client:
+                pull = _settle(runtime, lane, client, tip)
+    with repository_failures("write the lane's signals", path=lane.signal_dir):
+        _record(runtime, lane, pull)
+
+
+def _record(runtime: WorkstreamRuntime, lane: Lane, pull: PullRequest | None) -> None:
+    """Write down how the lane was submitted; without a pull request nothing was to merge."""
     if pull is None:
         _nothing_to_merge(runtime, lane)
     elif pull.state == "merged":
@@ -87,23 +95,20 @@ def _settle(
     found = find_pulls(client, head_branch=lane.branch, base_branch=target)
     for pull in found:
         if pull.state == "open":
+            refresh_description(runtime, lane, client, pull)
             return pull
     # A squash or rebase merge leaves the commits ahead of the target for ever.
     if found and found[0].state == "merged" and found[0].head_sha == tip:
         return found[0]
-    artifacts = runtime.artifacts
     try:
         return open_pull(
             client,
             head_branch=lane.branch,
             base_branch=target,
-            title=render_title(runtime.spec.id),
-            body=render_body(
-                runtime.spec,
-                lane.branch,
-                tuple(artifacts.task_summaries),
-                tuple(artifacts.concerns),
+            title=render_title(
+                runtime.spec.id, host=client.address.host, secrets=client.secrets_in_use()
             ),
+            body=describe(runtime, lane, client),
         )
     except PullRequestError as error:
         if is_no_commits(error):

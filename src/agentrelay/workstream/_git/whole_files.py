@@ -1,0 +1,43 @@
+"""Git's small administrative files, written whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ["write_whole"]
+
+
+def write_whole(path: Path, text: str, *, own_dir: Path) -> None:
+    """Replace a small file by one rename, so that a killed process leaves the old one or ours.
+
+    Half a ``gitdir`` or ``locked`` file reads as something else than what was meant.
+
+    Args:
+        path: File to write.
+        text: Its content.
+        own_dir: Directory of our own on the same file system; what a crash leaves there
+            is swept with the other half-made things. Where it is another file system the
+            file is written in place.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    own_dir.mkdir(exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix="new-", dir=own_dir)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            os.fchmod(stream.fileno(), 0o644)
+        try:
+            Path(name).replace(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            path.write_text(text)
+            Path(name).unlink()
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

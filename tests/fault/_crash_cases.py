@@ -1,0 +1,222 @@
+"""The places from which runs are stopped: one function each, found by its first word.
+
+A case arranges a lane and says what is done there. To cover another operation, add a
+function whose name begins with a new word of :data:`VERBS`; nothing else has to change.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from agentrelay.workstream import WorkstreamRuntime, WorkstreamSpec
+from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.testing import World, commit_files, refs
+from fixtures import scenarios
+
+__all__ = ["CASES", "Case"]
+
+VERBS: Final = ("prepare", "integrate", "teardown")
+_LANE_TIMEOUT_S: Final = 3.0
+
+
+@dataclass
+class Case:
+    """One operation in one place.
+
+    Attributes:
+        repo: The clone it happens in.
+        runtime: The lane's runtime as the operation finds it.
+        act: The operation.
+        may_go: Commits that need not survive, since their content is merged.
+    """
+
+    repo: Path
+    runtime: WorkstreamRuntime
+    act: Callable[[WorkstreamRuntime], object]
+    may_go: frozenset[str] = field(default=frozenset())
+
+
+def _prepare(world: World, scene: scenarios.Scene) -> Case:
+    preparer = world.preparer(scene.repo, lane_timeout_s=_LANE_TIMEOUT_S)
+    return Case(
+        scene.repo, WorkstreamRuntime(WorkstreamSpec("parser")), preparer.prepare_workstream
+    )
+
+
+def _integrate(world: World, scene: scenarios.Scene) -> Case:
+    integrator = world.integrator(scene.repo, lane_timeout_s=_LANE_TIMEOUT_S)
+    return Case(scene.repo, scene.runtime, integrator.create_integration_pr)
+
+
+def _tear_down(world: World, scene: scenarios.Scene, may_go: frozenset[str] = frozenset()) -> Case:
+    teardown = world.teardown(scene.repo, lane_timeout_s=_LANE_TIMEOUT_S)
+    return Case(scene.repo, scene.runtime, teardown.teardown_workstream, may_go)
+
+
+def _standing(world: World) -> scenarios.Scene:
+    """Return a lane without work of its own."""
+    repo = world.clone()
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    world.runner(repo).prepare(runtime)
+    return scenarios.Scene(world, repo, Lane.of(repo, "nightly", "parser"), runtime)
+
+
+# -- prepare
+
+
+def prepare_afresh(world: World) -> Case:
+    """Nothing is there yet, but the user's own unsaved work in the main checkout."""
+    repo = world.clone()
+    (repo / "notes.txt").write_text("the user's notes\n")
+    (repo / "README.md").write_text("the user's draft\n")
+    index = pygit2.Repository(str(repo)).index
+    index.add("README.md")
+    index.write()
+    commit_files(repo, {"local.py": "ahead = True\n"}, message="Not pushed yet")
+    return _prepare(world, scenarios._start(world))
+
+
+def prepare_over_a_failed_one(world: World) -> Case:
+    """An earlier run failed at the push and left its error behind."""
+    scene = _standing(world)
+    pygit2.Repository(str(world.remote_path)).references.delete(scene.lane.branch_ref)
+    scene.runtime.mark_failed("the remote was away")
+    return _prepare(world, scene)
+
+
+def prepare_over_a_half_made_one(world: World) -> Case:
+    """An earlier run was killed before the files were written."""
+    return _prepare(world, scenarios.half_made_worktree(world))
+
+
+def prepare_again(world: World) -> Case:
+    """The lane stands, with commits and unsaved work in it."""
+    scene = scenarios.dirty_worktree(world)
+    commit_files(scene.lane.worktree_path, {"ours.py": "1\n"}, message="Ours")
+    return _prepare(world, scene)
+
+
+def prepare_where_the_folder_was_deleted(world: World) -> Case:
+    """The entry is the last to know what was staged."""
+    return _prepare(world, scenarios.worktree_folder_deleted(world))
+
+
+def prepare_where_the_branch_was_deleted(world: World) -> Case:
+    """The worktree's own log is the last to know the commit."""
+    return _prepare(world, scenarios.branch_deleted_by_hand(world))
+
+
+def prepare_after_an_end(world: World) -> Case:
+    """The lane was torn down, and is wanted again."""
+    scene = scenarios.unpushed_commits(world)
+    world.teardown(scene.repo).teardown_workstream(scene.runtime)
+    return _prepare(world, scene)
+
+
+# -- integrate
+
+
+def integrate_for_the_first_time(world: World) -> Case:
+    """The remote lacks the lane's commits, and there is no pull request."""
+    return _integrate(world, scenarios.unpushed_commits(world))
+
+
+def integrate_again(world: World) -> Case:
+    """There is a pull request, and new commits since."""
+    scene = scenarios.unpushed_commits(world)
+    world.runner(scene.repo).integrate(scene.runtime)
+    commit_files(scene.lane.worktree_path, {"more.py": "2\n"}, message="More")
+    return _integrate(world, scene)
+
+
+def integrate_with_nothing_ahead(world: World) -> Case:
+    """The target has all there is."""
+    return _integrate(world, _standing(world))
+
+
+def integrate_after_a_failure(world: World) -> Case:
+    """The lane is FAILED, with the remote ahead of it."""
+    scene = scenarios.unpushed_commits(world)
+    scene.runtime.mark_failed("GitHub was away")
+    return _integrate(world, scene)
+
+
+# -- teardown
+
+
+def teardown_of_a_clean_lane(world: World) -> Case:
+    """Nothing in it is worth keeping."""
+    return _tear_down(world, _standing(world))
+
+
+def teardown_of_a_dirty_lane(world: World) -> Case:
+    """Everything at once: staged, changed, new, ignored, not pushed, and pushed by others."""
+    scene = scenarios.unpushed_commits(world)
+    top = scene.lane.worktree_path
+    commit_files(top, {".gitignore": "*.log\n"}, message="Ignore logs")
+    theirs = {"theirs.py": "theirs = True\n"}
+    commit_files(world.remote_path, theirs, message="Theirs", branch=scene.lane.branch)
+    index = pygit2.Repository(str(top)).index
+    (top / "staged.txt").write_text("staged\n")
+    (top / "README.md").write_text("staged, then changed\n")
+    index.add("staged.txt")
+    index.add("README.md")
+    index.write()
+    (top / "README.md").write_text("changed\n")
+    (top / "new.txt").write_text("new\n")
+    (top / "trace.log").write_text("ignored\n")
+    return _tear_down(world, scene)
+
+
+def teardown_of_a_squashed_lane(world: World) -> Case:
+    """Its commits are in the target by content alone."""
+    scene = scenarios.squash_merged(world)
+    return _tear_down(world, scene, frozenset({refs(scene.repo)[scene.lane.branch_ref]}))
+
+
+def teardown_of_a_detached_lane(world: World) -> Case:
+    """A commit on no branch."""
+    return _tear_down(world, scenarios.detached_worktree(world))
+
+
+def teardown_in_the_middle_of_a_merge(world: World) -> Case:
+    """Conflicts, and a commit that only MERGE_HEAD leads to."""
+    scene = scenarios.unpushed_commits(world)
+    handle = pygit2.Repository(str(scene.lane.worktree_path))
+    author, ours = handle.default_signature, handle.head.peel(pygit2.Commit)
+    theirs_blob = handle.create_blob(b"theirs\n")
+    base = ours.parents[0]
+    builder = handle.TreeBuilder(base.tree)
+    builder.insert("ours.txt", theirs_blob, pygit2.enums.FileMode.BLOB)
+    theirs = handle.create_commit(None, author, author, "Theirs", builder.write(), [base.id])
+    handle.merge(theirs)
+    return _tear_down(world, scene)
+
+
+def teardown_of_a_failed_lane(world: World) -> Case:
+    """Its folder was deleted, its branch is gone from the remote."""
+    scene = scenarios.worktree_folder_deleted(world)
+    pygit2.Repository(str(world.remote_path)).references.delete(scene.lane.branch_ref)
+    scene.runtime.mark_failed("everything went wrong")
+    return _tear_down(world, scene)
+
+
+def teardown_with_an_open_pull_request(world: World) -> Case:
+    """Both branches stay."""
+    scene = scenarios.unpushed_commits(world)
+    world.runner(scene.repo).integrate(scene.runtime)
+    return _tear_down(world, scene)
+
+
+CASES: Final[dict[str, Callable[[World], Case]]] = {
+    name: function
+    for name, function in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
+    if not name.startswith("_") and "world" in inspect.signature(function).parameters
+}
