@@ -66,7 +66,7 @@ def repo(server: GitHubServer) -> Iterator[Repository]:
         ("GET", "/compare/main...lane?page=2", None, "one page"),
         ("GET", "/pulls?sort=popularity", None, "popularity"),
         ("POST", "/pulls", {"head": "lane", "base": "main", "issue": 1}, "issue"),
-        ("POST", "/pulls/1/requested_reviewers", {"team_reviewers": ["t"]}, "teams"),
+        ("GET", "/milestones?state=closed", None, "milestones"),
     ],
 )
 def test_what_the_double_cannot_do_fails_the_test_and_says_what_it_can(

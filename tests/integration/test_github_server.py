@@ -41,7 +41,7 @@ def bare(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(bare: Path) -> Iterator[GitHubServer]:
     """Return a started double that wants a token."""
-    with GitHubServer(bare, token=TOKEN) as started:
+    with GitHubServer(bare, token=TOKEN, teams=["core"]) as started:
         yield started
 
 
@@ -316,18 +316,26 @@ def test_every_answer_fits_githubs_own_schema(server: GitHubServer, models: Modu
         (models.CommitComparison, call(server, "GET", "/compare/main...lane").json()),
         (models.BasicError, call(server, "GET", "/pulls/9").json()),
     ]
+    server.add_milestone("Spring")
+    server.review_pull(1, "hubot")
     many: list[tuple[type[Any], list[Any]]] = [
         (models.Label, call(server, "POST", "/issues/1/labels", {"labels": ["x"]}).json()),
+        (models.Milestone, call(server, "GET", "/milestones?state=open").json()),
+        (models.PullRequestReview, call(server, "GET", "/pulls/1/reviews").json()),
         (models.PullRequestSimple, call(server, "GET", "/pulls").json()),
         (models.Commit, call(server, "GET", "/pulls/1/commits").json()),
         (models.DiffEntry, call(server, "GET", "/pulls/1/files").json()),
     ]
-    reviewers = {"reviewers": ["hubot"]}
+    reviewers = {"reviewers": ["hubot"], "team_reviewers": ["core"]}
+    assignees = {"assignees": ["hubot"]}
     cases += [
+        (models.Issue, call(server, "POST", "/issues/1/assignees", assignees).json()),
+        (models.Issue, call(server, "PATCH", "/issues/1", {"milestone": 1}).json()),
         (
             models.PullRequestSimple,
             call(server, "POST", "/pulls/1/requested_reviewers", reviewers).json(),
         ),
+        (models.PullRequest, call(server, "GET", "/pulls/1").json()),
         (models.PullRequestMergeResult, call(server, "PUT", "/pulls/1/merge", {}).json()),
         (models.PullRequest, call(server, "GET", "/pulls/1").json()),
     ]

@@ -627,7 +627,7 @@ def test_a_description_that_cannot_be_refreshed_is_a_concern(
     work(lane)
     integrate(world, repo, lane)
     lane.artifacts.task_summaries = [TaskSummary("lexer", "Splits text")]
-    world.github.faults.add(Fault.status(500, method="PATCH"))
+    world.github.faults.add(Fault.status(403, message="Resource not accessible", method="PATCH"))
     result = world.runner(repo).integrate(lane)
     assert (result.status, result.error) == (WorkstreamStatus.PR_CREATED, None)
     (concern,) = lane.artifacts.concerns

@@ -25,12 +25,9 @@ from agentrelay.workstream._github.address import GitHubAddress, parse_address
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.connection import import_github
 from agentrelay.workstream._github.failures import is_duplicate, is_no_commits, scrub, translate
-from agentrelay.workstream._github.pulls import (
-    find_pulls,
-    get_pull,
-    open_pull,
-    update_pull_body,
-)
+from agentrelay.workstream._github.opening import open_pull
+from agentrelay.workstream._github.pulls import find_pulls, get_pull, update_pull_body
+from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
     PullRequestError,
@@ -88,11 +85,15 @@ def _client(
 ) -> GitHubClient:
     """Make a client that sees nothing of this machine."""
     address = parse_address(f"{server.url}/octo/widgets.git", environ={})
-    return GitHubClient(address, token=token, timeout_s=1, environ=environ or {}, home=home)
+    # What repeating does is told in test_retries.py.
+    policy = RetryPolicy(attempts=1)
+    return GitHubClient(
+        address, token=token, timeout_s=1, policy=policy, environ=environ or {}, home=home
+    )
 
 
 def _open(client: GitHubClient, head: str = _HEAD, base: str = "main") -> Any:
-    return open_pull(client, head_branch=head, base_branch=base, title="T", body="B")
+    return open_pull(client, head_branch=head, base_branch=base, title="T", body="B").pull
 
 
 def _asked(server: GitHubServer) -> list[str]:
@@ -121,7 +122,7 @@ def test_opening_it_again_finds_the_one_that_is_open(
 ) -> None:
     """A refusal as a duplicate is not a failure; the existing text stays."""
     first = _open(client)
-    again = open_pull(client, head_branch=_HEAD, base_branch="main", title="X", body="Y")
+    again = open_pull(client, head_branch=_HEAD, base_branch="main", title="X", body="Y").pull
     assert again == first
     assert len(server.pulls()) == 1
 
@@ -466,19 +467,6 @@ def test_a_missing_permission_comes_with_a_way_out(
     assert hint in str(caught.value.hint)
 
 
-def test_a_renamed_repository_is_reported_with_its_new_name(
-    server: GitHubServer, client: GitHubClient
-) -> None:
-    """Neither reading nor writing follows silently; the new name is in the hint."""
-    server.rename_repository("octo/widgets", "octo/gadgets")
-    for operation in (lambda: _open(client), lambda: find_pulls(client, head_branch=_HEAD)):
-        with pytest.raises(PullRequestError) as caught:
-            operation()
-        assert caught.value.status in {301, 307}
-        assert "octo/gadgets" in str(caught.value.hint)
-    assert server.pulls("octo/gadgets") == []
-
-
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
 def test_a_redirect_elsewhere_is_not_followed(
     code: int, server: GitHubServer, client: GitHubClient
@@ -498,11 +486,13 @@ def test_a_new_name_that_cannot_be_asked_for_is_left_out(
     location = f"{server.api_url}/repositories/4711/pulls"
     server.faults.add(
         Fault.redirect(location),
-        Fault.status(500, path="/repositories/4711"),
+        Fault.status(404, path="/repositories/4711"),
         Fault.redirect(location),
-        Fault.status(200, body="[]", path="/repositories/4711"),
+        Fault.status(200, body='{"full_name": "octo/a/b"}', path="/repositories/4711"),
+        Fault.redirect(location),
+        Fault.status(200, body='{"full_name": "octo/widgets"}', path="/repositories/4711"),
     )
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(PullRequestError) as caught:
             find_pulls(client, head_branch=_HEAD)
         assert "renamed or moved" in str(caught.value.hint)
@@ -753,7 +743,14 @@ def test_a_proxy_is_asked_about_everything_else(tmp_path: Path) -> None:
         proxy = f"http://user:hunter2@127.0.0.1:{unused.getsockname()[1]}"
         address = parse_address("https://ghe.invalid/o/r", environ={})
         environ = {"https_proxy": proxy}
-        client = GitHubClient(address, token="t", timeout_s=1, environ=environ, home=tmp_path)
+        client = GitHubClient(
+            address,
+            token="t",
+            timeout_s=1,
+            policy=RetryPolicy(attempts=2, first_wait_s=0),
+            environ=environ,
+            home=tmp_path,
+        )
         with pytest.raises(RemoteUnavailableError, match="ProxyError") as caught:
             get_pull(client, 1)
         assert "hunter2" not in str(caught.value)
@@ -845,7 +842,7 @@ _ADDRESS = parse_address("https://github.com/o/r", environ={})
 
 
 def _translate(error: Exception, source: str | None = "somewhere") -> WorkstreamError:
-    return translate(error, operation="try", address=_ADDRESS, credential_source=source)
+    return translate(error, operation="try", address=_ADDRESS, credential_source=source, now_s=0.0)
 
 
 def test_an_untrusted_certificate_comes_with_the_variable_to_set() -> None:

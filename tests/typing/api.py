@@ -35,6 +35,7 @@ from agentrelay.workstream import (
     RepositoryError,
     RescuedWork,
     RestoredWork,
+    RetryPolicy,
     StandardWorkstreamRunner,
     TaskSummary,
     WorkstreamArtifacts,
@@ -188,7 +189,23 @@ def settings(repo: Path, ask: Callable[[], str]) -> None:
         full_name="owner/name",
         api_timeout_s=5,
         network_timeout_s=60.5,
+        head_full_name="me/name",
+        policy=RetryPolicy(deadline_s=30, attempts=2, longest_wait_s=10.5, jitter=0),
+        draft=True,
+        labels=["lane"],
+        reviewers=("ann",),
+        team_reviewers=["core"],
+        assignees=[],
+        milestone="Spring",
     )
+    GhWorkstreamIntegrator(repo, milestone=4)
+    GhWorkstreamIntegrator(repo, milestone=4.5)  # type: ignore[arg-type]  # a number or a title
+    policy = RetryPolicy(
+        monotonic=lambda: 0.0, wall_clock=lambda: 0.0, wait=print, draw=lambda: 0.5
+    )
+    assert_type(policy.deadline_s, float)
+    RetryPolicy(30)  # type: ignore[call-arg]  # which of them?
+    policy.attempts = 2  # type: ignore[misc]  # a policy is immutable
     GitWorkstreamTeardown(
         repo_path=repo,
         remote="upstream",
@@ -197,6 +214,8 @@ def settings(repo: Path, ask: Callable[[], str]) -> None:
         ssh_key=None,
         api_url=None,
         full_name=None,
+        head_full_name=None,
+        policy=policy,
         lane_timeout_s=5,
         network_timeout_s=60.5,
     )

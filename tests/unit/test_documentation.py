@@ -17,6 +17,7 @@ from agentrelay.workstream import (
     GhWorkstreamIntegrator,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    RetryPolicy,
     WorkstreamArtifacts,
     WorkstreamState,
     WorkstreamStatus,
@@ -43,6 +44,7 @@ _PAGES: Final = (
     "docs/cli.md",
     "docs/credentials.md",
     "docs/fault-matrix.md",
+    "docs/github-faults.md",
     "docs/pull-requests.md",
     "docs/reliability.md",
     "docs/testing.md",
@@ -263,6 +265,19 @@ def test_the_time_outs_are_the_defaults() -> None:
     rows = [row[1] for row in _table("docs/credentials.md", "what")]
     found = dict(re.findall(r"`(\w+_s)=`, (\d+) s", "\n".join(rows)))
     assert found == {name: f"{value:g}" for name, value in defaults.items() if name.endswith("_s")}
+
+
+def test_the_policys_settings_are_described_with_their_defaults() -> None:
+    """The table has each setting that is a number, and nothing that is out of date."""
+    numbers = {
+        field.name: f"{field.default:g}"
+        for field in dataclasses.fields(RetryPolicy)
+        if isinstance(field.default, int | float)
+    }
+    rows = _table("docs/credentials.md", "setting")
+    assert {_names(row[0])[0]: row[2] for row in rows} == numbers
+    clocks = {field.name for field in dataclasses.fields(RetryPolicy)} - set(numbers)
+    assert clocks <= _spans("docs/credentials.md")
 
 
 def test_the_environments_are_those_of_tox() -> None:

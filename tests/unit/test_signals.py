@@ -265,6 +265,27 @@ def test_concurrent_writers_leave_one_whole_text_and_no_litter(tmp_path: Path) -
 # --- removing ---------------------------------------------------------------------------
 
 
+def test_writers_of_different_signals_in_one_directory_do_not_sweep_each_other_away(
+    tmp_path: Path,
+) -> None:
+    """The notes of all lanes share a directory: a file about to get its name is nobody's litter."""
+    failures: list[OSError] = []
+
+    def write(name: str) -> None:
+        try:
+            for _ in range(150):
+                write_signal(tmp_path, name, "text")
+        except OSError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(f"lane{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
 def test_removing_is_harmless_when_there_is_nothing(tmp_path: Path) -> None:
     """A signal can be removed twice, or before it was ever set."""
     write_signal(tmp_path, "failed", "x")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
     WorkstreamIntegrator,
     WorkstreamPreparer,
@@ -86,6 +87,7 @@ __all__ = [
     "RepositoryError",
     "RescuedWork",
     "RestoredWork",
+    "RetryPolicy",
     "StandardWorkstreamRunner",
     "TaskSummary",
     "WorkstreamArtifacts",

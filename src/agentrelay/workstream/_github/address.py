@@ -25,7 +25,7 @@ from agentrelay.workstream.errors import RepositoryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["GitHubAddress", "is_own_pull_url", "parse_address"]
+__all__ = ["GitHubAddress", "is_full_name", "is_own_pull_url", "parse_address"]
 
 _SCHEMES: Final = frozenset({"https", "http", "ssh", "git", "git+ssh", "git+https", "ssh+git"})
 _WEB_SCHEMES: Final = frozenset({"https", "http"})
@@ -137,6 +137,11 @@ def parse_address(
     api = _actions_api(host, environ) or _default_api(host, scheme)
     web_url = f"{scheme}://{host}/{owner}/{name}"
     return GitHubAddress(host=host, owner=owner, name=name, api_url=api, web_url=web_url)
+
+
+def is_full_name(text: str) -> bool:
+    """Tell whether a text is ``"owner/name"``, and nothing else."""
+    return _names(text) is not None
 
 
 def is_own_pull_url(address: GitHubAddress, url: str, number: int) -> bool:

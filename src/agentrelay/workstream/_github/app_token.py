@@ -215,6 +215,7 @@ class _Asker:
             operation=operation,
             address=self.address,
             credential_source=self.app.source,
+            now_s=time.time(),
         )
         scrub(failure)
         raise _explained(ours, self.address, self.app) from failure

@@ -1,30 +1,32 @@
-"""The one place that builds a PyGithub client, and the one way a request is made.
+"""The one way a request to GitHub's API is made.
 
-PyGithub is the transport: authentication, headers, encoding. Its retries (which
-repeat a POST), its throttling, its redirects and its 202 loop are not used, and its
-objects are not either: they turn a redirect or a page of HTML into an object full of
-``None``. What comes out of here is an answer with a 2xx status, or one of our errors.
+What comes out of here is an answer with a 2xx status (or the 304 that was asked for), or
+one of our errors.
+
+Reading is repeated here, as the policy allows. Writing is sent once; repeating it is
+the business of :mod:`agentrelay.workstream._github.settling`, which looks first.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from agentrelay.workstream._github.connection import (
-    API_VERSION,
-    Connection,
-    DivertedError,
-    import_github,
-    user_agent,
+from agentrelay.workstream._github.address import GitHubAddress
+from agentrelay.workstream._github.failures import (
+    is_passing,
+    location_of,
+    scrub,
+    translate,
+    unusable,
 )
-from agentrelay.workstream._github.failures import location_of, scrub, translate
-from agentrelay.workstream._redact import MASK
+from agentrelay.workstream._github.limits import pause_of
+from agentrelay.workstream._github.moves import new_address, path_to_ask
+from agentrelay.workstream._github.transport import SHORTEST_SECRET, Answer, Line, open_line, send
+from agentrelay.workstream._policy import Deadline, RetryPolicy
 from agentrelay.workstream.credentials import (
     Credential,
     TokenSource,
@@ -34,54 +36,18 @@ from agentrelay.workstream.credentials import (
     proxy_for,
     seal_token,
 )
+from agentrelay.workstream.errors import RemoteUnavailableError, WorkstreamError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
-    from github.Requester import Requester
+__all__ = ["Answer", "Fields", "GitHubClient"]
 
-    from agentrelay.workstream._github.address import GitHubAddress
-
-__all__ = ["Answer", "GitHubClient"]
-
-_PER_PAGE: Final = 100
-
-# Where GitHub sends a request for a renamed repository.
-_BY_ID: Final = re.compile(r"/repositories/\d+(?=/|$)")
-
-# Shorter tokens are those of emulators ("test"); masking them would garble words.
-_SHORTEST_SECRET: Final = 8
-
-_OK: Final = range(200, 300)
 _UNAUTHORIZED: Final = 401
-# "Ask again later": no call made here has a use for that.
-_ACCEPTED: Final = 202
 
-
-@dataclass(frozen=True)
-class Answer:
-    """A successful answer.
-
-    Attributes:
-        status: HTTP status, 200 to 299.
-        headers: Headers, their names in lower case.
-        data: The JSON value, or ``None`` for an empty body.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    data: Any
-
-
-@dataclass(frozen=True)
-class _Line:
-    """What one thread of one process keeps between requests."""
-
-    pid: int
-    credential: Credential | None
-    requester: Requester
-    connection: Connection
+# Names and values, or how they follow from the repository's address: that changes when
+# the repository turns out to have been renamed.
+Fields: TypeAlias = Mapping[str, Any] | Callable[[GitHubAddress], Mapping[str, Any]]
 
 
 class GitHubClient:
@@ -90,6 +56,11 @@ class GitHubClient:
     May be shared between threads: each has a connection of its own. Nothing is opened
     before the first request. The credential is looked up for each request, so that a
     renewed token is used at once.
+
+    Attributes:
+        policy: How long and how often GitHub is asked.
+        renamed_from: What the repository was called when the client was made, if it has
+            turned out to be called something else, else ``None``.
     """
 
     def __init__(
@@ -97,7 +68,8 @@ class GitHubClient:
         address: GitHubAddress,
         *,
         token: TokenSource = None,
-        timeout_s: int = 15,
+        timeout_s: float = 15,
+        policy: RetryPolicy | None = None,
         environ: Mapping[str, str] | None = None,
         home: Path | None = None,
     ) -> None:
@@ -107,13 +79,16 @@ class GitHubClient:
             address: The repository; requests go to its ``api_url`` only.
             token: Token, or a callable asked for each request; see
                 :func:`agentrelay.workstream.credentials.find_credential`.
-            timeout_s: Longest silence to bear, in whole seconds; a whole answer may
-                take four times as long.
+            timeout_s: Longest silence to bear, in seconds; a whole answer may take four
+                times as long, and no longer than the policy's deadline leaves.
+            policy: How long and how often to ask; the usual one by default.
             environ: Environment for tokens, proxies and certificates; the process's
                 own by default.
             home: Home directory to look for credentials in; the user's by default.
         """
-        self.address = address
+        self.policy = RetryPolicy() if policy is None else policy
+        self.renamed_from: str | None = None
+        self._address = address
         self._token = seal_token(token)
         self._timeout_s = timeout_s
         self._environ = environ
@@ -128,12 +103,34 @@ class GitHubClient:
         """Pickle the settings; tokens and the environment stay behind."""
         return (
             _restore,
-            (self.address, self._token, self._timeout_s, self._home),
+            (self.address, self._token, self._timeout_s, self.policy, self._home),
         )
+
+    @property
+    def address(self) -> GitHubAddress:
+        """The repository, by its new name once that is known."""
+        return self._address
+
+    @contextmanager
+    def deadline(self) -> Iterator[Deadline]:
+        """Give everything the calling thread does in a ``with`` block one deadline.
+
+        Within another such block its deadline stays: the whole is what is bounded.
+        Without a block each request has a deadline of its own.
+        """
+        running: Deadline | None = getattr(self._local, "deadline", None)
+        if running is not None:
+            yield running
+            return
+        self._local.deadline = started = self.policy.start()
+        try:
+            yield started
+        finally:
+            del self._local.deadline
 
     def close(self) -> None:
         """Close the calling thread's connection; a later request opens another."""
-        line: _Line | None = getattr(self._local, "line", None)
+        line: Line | None = getattr(self._local, "line", None)
         if line is not None:
             del self._local.line
             line.connection.close()
@@ -143,9 +140,9 @@ class GitHubClient:
 
         A token too short to be a real one is left out: masking it would garble words.
         """
-        line: _Line | None = getattr(self._local, "line", None)
+        line: Line | None = getattr(self._local, "line", None)
         secret = "" if line is None or line.credential is None else line.credential.secret.reveal()
-        return (secret,) if len(secret) >= _SHORTEST_SECRET else ()
+        return (secret,) if len(secret) >= SHORTEST_SECRET else ()
 
     def request(
         self,
@@ -153,129 +150,257 @@ class GitHubClient:
         path: str,
         *,
         operation: str,
-        parameters: Mapping[str, str | int] | None = None,
-        body: Mapping[str, Any] | None = None,
+        parameters: Fields | None = None,
+        body: Fields | None = None,
+        etag: str | None = None,
+        at: Literal["repository", "api"] = "repository",
+        check: Callable[[Answer], object] | None = None,
     ) -> Answer:
-        """Send one request, once.
+        """Make one request; a GET is repeated as the policy allows, anything else is not.
+
+        A renamed or moved repository is followed once: its new name is asked for at the
+        same host, kept, and the request is made again under it. Nothing was done under
+        the old name.
 
         A token that was minted for us and is refused is renewed, and the request is sent
         again: a request without a valid token does nothing.
 
         Args:
-            method: ``"GET"``, ``"POST"`` or ``"PATCH"``.
+            method: ``"GET"``, ``"POST"``, ``"PATCH"``, ``"PUT"`` or ``"DELETE"``.
             path: Path below the repository's own, ``"/pulls/1"`` for example. Never a
                 URL an answer gave.
             operation: What is being done, to end "could not …".
             parameters: Query of the URL.
             body: JSON object to send.
+            etag: The ``etag`` header of an earlier answer: where nothing has changed
+                since, the answer is 304 without data, and free of the hourly quota.
+            at: ``"api"`` when ``path`` is below the API's base instead.
+            check: Raises what
+                :func:`agentrelay.workstream._github.failures.unusable` returns where the
+                answer is none; a GET is repeated after that as well.
 
         Raises:
             CredentialsRejectedError: The token was refused, or none was offered.
-            RateLimitedError: GitHub asked for a pause.
+            RateLimitedError: GitHub asked for a pause longer than the policy allows, or
+                for one too often.
             PullRequestError: GitHub refused; ``status`` is its answer's.
             RemoteUnavailableError: No answer, or none that can be read. What was
                 asked may have happened.
             RepositoryError: The environment names a CA bundle that cannot be read.
         """
-        path = f"/repos/{self.address.full_name}{path}"
-        credential = self._credential()
+        with self.deadline() as deadline:
+            failures = 0
+            while True:
+                try:
+                    answer = self._once(
+                        method, path, operation, parameters, body, etag, at, deadline
+                    )
+                    if check is not None:
+                        check(answer)
+                except _MovedError as moved:
+                    if at != "repository" or not self._follow(moved):
+                        raise moved.error from moved.error.__cause__
+                except WorkstreamError as error:
+                    failures += 1
+                    if method != "GET" or not self.pause_after(error, failures, deadline):
+                        raise
+                else:
+                    return answer
+
+    def pause_after(self, error: WorkstreamError, failures: int, deadline: Deadline) -> bool:
+        """Wait until a request may be repeated after a failure, if it may.
+
+        Args:
+            error: The failure; what was given up for is noted on it.
+            failures: How many there were in a row, from 1.
+            deadline: The time that is left.
+
+        Returns:
+            Whether to go on.
+        """
+        if not is_passing(error):
+            return False
+        asked_s = pause_of(error)
+        if asked_s is not None and not deadline.may_wait(asked_s):
+            limits = f"at most {self.policy.longest_wait_s:g} s, {deadline.left_s:.0f} s are left"
+            error.add_note(f"not waited for: {limits}")
+            return False
+        if failures >= self.policy.attempts:
+            if failures > 1:
+                error.add_note(f"given up after {failures} attempts")
+            return False
+        if asked_s is not None:
+            deadline.wait_as_asked(asked_s)
+            return True
+        if not deadline.back_off(failures):
+            error.add_note(f"given up: the deadline of {self.policy.deadline_s:g} s leaves no more")
+            return False
+        return True
+
+    def _once(  # noqa: PLR0917 - what request() was given, passed on
+        self,
+        method: str,
+        path: str,
+        operation: str,
+        parameters: Fields | None,
+        body: Fields | None,
+        etag: str | None,
+        at: Literal["repository", "api"],
+        deadline: Deadline,
+    ) -> Answer:
+        """Send one request, once.
+
+        Raises:
+            _MovedError: The repository is said to be somewhere else.
+            WorkstreamError: Anything else that is no success.
+        """
+        address = self._address
+        if deadline.left_s <= 0:
+            raise RemoteUnavailableError(
+                f"could not {operation} on {address.host}/{address.full_name}: "
+                f"the deadline of {self.policy.deadline_s:g} s is over",
+                url=address.api_url,
+                hint="try again later, or allow more time: RetryPolicy(deadline_s=...)",
+            )
+        base = f"/repos/{address.full_name}" if at == "repository" else ""
+
+        def attempt(credential: Credential | None) -> Answer:
+            line = self._line(credential)
+            line.connection.left_s = deadline.left_s
+            return send(
+                line,
+                method,
+                base + path,
+                parameters=_filled(parameters, address),
+                body=_filled(body, address),
+                etag=etag,
+            )
+
+        credential = self._credential(address)
         try:
-            return self._attempt(credential, method, path, parameters, body)
+            return attempt(credential)
         except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
             failure = error
         if _is_refused(failure) and credential is not None and credential.was_refused():
-            credential = self._credential()
+            # Once: what a new token is refused for is not its age.
+            credential = self._credential(address)
             try:
-                return self._attempt(credential, method, path, parameters, body)
+                return attempt(credential)
             except Exception as error:  # noqa: BLE001 - as above
                 failure = error
-        if location := location_of(failure):
-            self._name_new_home(failure, location, credential)
+        ours = self._translated(failure, operation, address, credential)
+        location = location_of(failure)
+        if location is not None:
+            raise _MovedError(ours, address, location)
+        raise ours
+
+    def _translated(
+        self,
+        failure: Exception,
+        operation: str,
+        address: GitHubAddress,
+        credential: Credential | None,
+    ) -> WorkstreamError:
+        """Return our error for a failure, with the scrubbed original as its cause."""
         ours = translate(
             failure,
             operation=operation,
-            address=self.address,
+            address=address,
             credential_source=None if credential is None else credential.source,
+            now_s=self.policy.wall_clock(),
             search=describe_search(
-                self.address.host, token=self._token, environ=self._environ, home=self._home
+                address.host, token=self._token, environ=self._environ, home=self._home
             ),
         )
-        if ours is failure:
-            raise ours
-        scrub(failure)
-        raise ours from failure
+        if ours is not failure:
+            scrub(failure)
+            ours.__cause__ = failure
+        return ours
 
-    def _credential(self) -> Credential | None:
+    def _credential(self, address: GitHubAddress) -> Credential | None:
         """Look for the credential as it is now."""
         return find_credential(
-            self.address.host,
-            path=self.address.full_name,
+            address.host,
+            path=address.full_name,
             token=self._token,
             environ=self._environ,
             home=self._home,
         )
 
-    def _attempt(
-        self,
-        credential: Credential | None,
-        method: str,
-        path: str,
-        parameters: Mapping[str, str | int] | None,
-        body: Mapping[str, Any] | None,
-    ) -> Answer:
-        """Send the request with one credential."""
-        line = self._line(credential)
-        return _send(line, method, path, parameters=parameters, body=body)
+    def _follow(self, moved: _MovedError) -> bool:
+        """Learn the repository's new name from a redirect, once in a client's life.
 
-    def _line(self, credential: Credential | None) -> _Line:
+        Only a path on the very same host is taken from the redirect: a token follows
+        nobody elsewhere.
+
+        Raises:
+            WorkstreamError: The name could not be asked for just now.
+        """
+        old = moved.address
+        if self._address is not old:
+            return True  # another thread was faster
+        path = path_to_ask(old, moved.location)
+        if path is None or self.renamed_from is not None:
+            return False
+
+        def check(answer: Answer) -> None:
+            data = answer.data
+            if not isinstance(data, dict) or not isinstance(data.get("full_name"), str):
+                raise unusable("ask for the new name", old, "it is not a repository")
+
+        try:
+            answer = self.request(
+                "GET", path, operation="ask for the new name", at="api", check=check
+            )
+        except WorkstreamError as error:
+            if is_passing(error):
+                raise
+            return False
+        new = new_address(old, answer.data)
+        if new is None:
+            return False
+        self.renamed_from, self._address = old.full_name, new
+        return True
+
+    def _line(self, credential: Credential | None) -> Line:
         """Return this thread's connection, made anew after a fork or for another token."""
-        line: _Line | None = getattr(self._local, "line", None)
+        line: Line | None = getattr(self._local, "line", None)
         if line is not None and line.pid == os.getpid() and line.credential == credential:
             return line
         self.close()
         bundle = ca_bundle(self._environ)
-        connection = Connection(
-            self.address.api_url,
+        line = open_line(
+            self._address.api_url,
+            credential,
+            pid=os.getpid(),
             timeout_s=self._timeout_s,
             verify=True if bundle is None else str(bundle),
-            proxy=proxy_for(self.address.api_url, self._environ),
+            proxy=proxy_for(self._address.api_url, self._environ),
         )
-        github = import_github()
-        client = github.Github(
-            auth=None if credential is None else github.Auth.Token(credential.secret.reveal()),
-            base_url=self.address.api_url,
-            timeout=self._timeout_s,
-            retry=None,
-            lazy=True,
-            per_page=_PER_PAGE,
-            seconds_between_requests=None,
-            seconds_between_writes=None,
-            user_agent=user_agent(),
-            api_version=API_VERSION,
-            verify=True if bundle is None else str(bundle),
-        )
-        line = _Line(os.getpid(), credential, client.requester, connection)
         self._local.line = line
         return line
 
-    def _name_new_home(
-        self, failure: Exception, location: str, credential: Credential | None
-    ) -> None:
-        """Ask for the new name of a renamed repository; the answer goes into the hint.
 
-        GitHub redirects to ``/repositories/<id>``. Only that path is taken from the
-        redirect, and it is asked of the same API: a token follows nobody elsewhere.
-        """
-        match = _BY_ID.search(urlsplit(location).path)
-        headers = getattr(failure, "headers", None)
-        if match is None or not isinstance(headers, dict):
-            return
-        try:
-            data = _send(self._line(credential), "GET", match[0]).data
-        except Exception:  # noqa: BLE001 - only a better hint is lost
-            return
-        if isinstance(data, dict) and isinstance(data.get("full_name"), str):
-            headers["x-renamed-to"] = data["full_name"]
+class _MovedError(Exception):
+    """An answer that says the repository is somewhere else.
+
+    Attributes:
+        error: Our error, for when that does not help.
+        address: What it was called when it was asked for.
+        location: Where it is said to be.
+    """
+
+    def __init__(self, error: WorkstreamError, address: GitHubAddress, location: str) -> None:
+        """Carry both to the one who decides."""
+        super().__init__(location)
+        self.error = error
+        self.address = address
+        self.location = location
+
+
+def _filled(fields: Fields | None, address: GitHubAddress) -> Mapping[str, Any] | None:
+    """Return the fields for a repository's address."""
+    return fields(address) if callable(fields) else fields
 
 
 def _is_refused(failure: Exception) -> bool:
@@ -284,43 +409,11 @@ def _is_refused(failure: Exception) -> bool:
 
 
 def _restore(
-    address: GitHubAddress, token: TokenSource, timeout_s: int, home: Path | None
+    address: GitHubAddress,
+    token: TokenSource,
+    timeout_s: float,
+    policy: RetryPolicy,
+    home: Path | None,
 ) -> GitHubClient:
     """Make the client that comes out of a pickle."""
-    return GitHubClient(address, token=token, timeout_s=timeout_s, home=home)
-
-
-def _send(
-    line: _Line,
-    method: str,
-    path: str,
-    *,
-    parameters: Mapping[str, str | int] | None = None,
-    body: Mapping[str, Any] | None = None,
-) -> Answer:
-    """Send one request over this thread's connection and read its JSON."""
-    try:
-        status, headers, text = line.requester.requestJson(
-            method,
-            path,
-            parameters=dict(parameters or {}),
-            input=None if body is None else dict(body),
-            cnx=line.connection,  # type: ignore[arg-type] # its three methods are what is used
-        )
-    except DivertedError as diverted:
-        status, headers, text = diverted.status, diverted.headers, diverted.text
-    if status not in _OK or status == _ACCEPTED:
-        # A server may say in its refusal what it was sent.
-        secret = "" if line.credential is None else line.credential.secret.reveal()
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, MASK)
-        raise import_github().GithubException(status, _json_or_text(text), headers)
-    return Answer(status=status, headers=headers, data=json.loads(text) if text.strip() else None)
-
-
-def _json_or_text(text: str) -> Any:
-    """Read an error's body, which may be a page of HTML from something in between."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return re.sub(r"<[^>]*>", " ", text)
+    return GitHubClient(address, token=token, timeout_s=timeout_s, policy=policy, home=home)

@@ -5,19 +5,17 @@ that held them. Both are removed before an exception becomes the cause of ours.
 
 Source:
     docs.github.com, "Troubleshooting the REST API" (404 for what a token may not see),
-    "Rate limits for the REST API" (403 or 429; ``retry-after``, ``x-ratelimit-reset``),
     "Best practices for using the REST API" (301 and 307 for a renamed repository).
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from agentrelay.workstream._github.connection import import_github
+from agentrelay.workstream._github.limits import come_back, is_limit, wait_of
 from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
@@ -34,7 +32,10 @@ __all__ = [
     "is_ambiguous",
     "is_duplicate",
     "is_no_commits",
+    "is_passing",
     "location_of",
+    "refuses_drafts",
+    "refuses_maintainers",
     "scrub",
     "translate",
     "unusable",
@@ -45,17 +46,8 @@ _UNAUTHORIZED: Final = 401
 _FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
 _UNPROCESSABLE: Final = 422
-_TOO_MANY: Final = 429
 _SERVER_ERROR: Final = 500
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-# GitHub's words for both kinds of rate limit, today's and the older ones. The headers
-# do not tell a secondary limit: it comes with requests remaining and may come without
-# Retry-After.
-_LIMIT_TEXT: Final = re.compile(
-    r"rate limit|abuse detection|temporarily blocked from content creation|submitted too quickly",
-    re.IGNORECASE,
-)
 
 # The words of urllib.parse about an address it cannot split.
 _URL_REFUSAL: Final = re.compile(r"netloc |Invalid IPv6 URL|Port ")
@@ -70,6 +62,7 @@ def translate(
     operation: str,
     address: GitHubAddress,
     credential_source: str | None,
+    now_s: float,
     search: str = "",
 ) -> WorkstreamError:
     """Make our error from the backend's; raise it ``from`` the scrubbed original.
@@ -79,20 +72,26 @@ def translate(
         operation: What was tried, to end "could not …".
         address: The repository it was tried on.
         credential_source: Where the token came from, or ``None`` for none.
+        now_s: Time of day, in seconds since 1970.
         search: Where a token was looked for, for the hint when there was none.
     """
     if isinstance(error, WorkstreamError):
         return error
     what = f"could not {operation} on {address.host}/{address.full_name}"
     if isinstance(error, import_github().GithubException):
-        return _from_answer(error, what, address, credential_source, search)
+        return _from_answer(error, what, address, (credential_source, search), now_s)
     return _from_transport(error, what, address)
 
 
 def _from_answer(
-    error: Any, what: str, address: GitHubAddress, source: str | None, search: str
+    error: Any,
+    what: str,
+    address: GitHubAddress,
+    credential: tuple[str | None, str],
+    now_s: float,
 ) -> WorkstreamError:
     """Translate an answer with a status that is not success."""
+    source, search = credential
     status = int(error.status)
     headers: Mapping[str, str] = error.headers or {}
     text = _text_of(error.data)
@@ -106,19 +105,18 @@ def _from_answer(
                 source=source,
                 hint=f"renew the token in {source}, or pass another one",
             )
-        if not _is_limit(status, text, headers):
+        if not is_limit(status, text, headers):
             return CredentialsRejectedError(
                 f"{message}; no token was offered", url=address.api_url, hint=search or None
             )
-    if _is_limit(status, text, headers):
-        wait_s = _wait_of(headers)
+    if is_limit(status, text, headers):
+        wait_s = wait_of(headers, text, now_s)
         return RateLimitedError(
             message,
             repository=full_name,
             status=status,
             retry_after_s=wait_s,
-            hint="GitHub asked for a pause"
-            + ("" if wait_s is None else f" of {wait_s:.0f} s")
+            hint=come_back(wait_s, now_s)
             + ("" if source else "; with a token the limits are higher"),
         )
     if status >= _SERVER_ERROR or status < _REDIRECTED:
@@ -136,11 +134,9 @@ def _hint(status: int, text: str, headers: Mapping[str, str], source: str | None
             f"check the name, and that the token from {source} has access to it"
         )
     if status in _REDIRECTS:
-        new = headers.get("x-renamed-to")
         return (
-            f"the repository is now {new}: change the remote's URL, or pass full_name={new!r}"
-            if new
-            else "the repository was renamed or moved: change the remote's URL"
+            "the repository was renamed or moved, and its new name could not be learnt "
+            "from the same host: change the remote's URL, or pass full_name="
         )
     if status == _FORBIDDEN and "x-github-sso" in headers:
         return f"authorize the token from {source} for the organisation's single sign-on"
@@ -166,13 +162,18 @@ def _from_transport(error: Exception, what: str, address: GitHubAddress) -> Work
     elif isinstance(error, requests.exceptions.SSLError):
         reason = f"no trusted connection ({kind}: {_short(str(error))})"
         hint = "for a private certificate authority, set SSL_CERT_FILE to its bundle"
-    elif isinstance(error, requests.exceptions.Timeout | TimeoutError):
+    elif isinstance(error, requests.exceptions.Timeout | TimeoutError) or _is_silence(error):
         reason = f"no answer in time ({kind})"
     elif isinstance(error, requests.exceptions.RequestException | OSError):
         reason = f"no connection, or it broke ({kind}: {_short(str(error))})"
     else:
         reason = f"the answer could not be used ({kind}: {_short(str(error))})"
     return RemoteUnavailableError(f"{what}: {reason}", url=address.api_url, hint=hint)
+
+
+def _is_silence(error: Exception) -> bool:
+    """Tell whether a body stopped coming: requests calls that a broken connection."""
+    return any(type(item).__name__ == "ReadTimeoutError" for item in error.args)
 
 
 def unusable(operation: str, address: GitHubAddress, why: str) -> RemoteUnavailableError:
@@ -183,6 +184,38 @@ def unusable(operation: str, address: GitHubAddress, why: str) -> RemoteUnavaila
         url=address.api_url,
         hint=f"is {address.api_url} the address of the API? If not, pass api_url=",
     )
+
+
+def is_passing(error: WorkstreamError) -> bool:
+    """Tell whether the same request may get another answer a little later.
+
+    A certificate nobody trusts and an address nobody can read stay what they are.
+    """
+    if isinstance(error, RateLimitedError) or _is_unresolved(error):
+        return True
+    if not isinstance(error, RemoteUnavailableError):
+        return False
+    import requests
+
+    cause = error.__cause__
+    if cause is None:
+        return True
+    distrusted = isinstance(cause, requests.exceptions.SSLError) and (
+        "certificate verify failed" in str(cause).lower()
+    )
+    # One that was emptied of its words quoted an address.
+    unreadable = _quotes_address(cause) or (isinstance(cause, ValueError) and not cause.args)
+    return not (distrusted or unreadable)
+
+
+def refuses_drafts(error: WorkstreamError) -> bool:
+    """Tell whether GitHub refused because the repository's plan knows no drafts."""
+    return _is_unprocessable(error) and "Draft pull requests are not supported" in error.message
+
+
+def refuses_maintainers(error: WorkstreamError) -> bool:
+    """Tell whether GitHub refused because the fork's owner cannot let maintainers push."""
+    return _is_unprocessable(error) and "Fork collab can" in error.message
 
 
 def is_no_commits(error: WorkstreamError) -> bool:
@@ -203,6 +236,11 @@ def is_ambiguous(error: WorkstreamError) -> bool:
     """
     if isinstance(error, RemoteUnavailableError):
         return True
+    return _is_unresolved(error)
+
+
+def _is_unresolved(error: WorkstreamError) -> bool:
+    """Tell whether a part of GitHub does not know yet what another one has made."""
     return _is_unprocessable(error) and "Could not resolve to a node" in error.message
 
 
@@ -286,32 +324,3 @@ def _short(text: str) -> str:
     """Make one printable line of a text that came over the wire."""
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
     return line if len(line) <= _LONGEST_DETAIL else line[:_LONGEST_DETAIL] + "…"
-
-
-def _is_limit(status: int, text: str, headers: Mapping[str, str]) -> bool:
-    """Tell a rate limit from a refusal, by its text first."""
-    if status == _TOO_MANY:
-        return True
-    if status == _UNPROCESSABLE:
-        return "submitted too quickly" in text
-    return status == _FORBIDDEN and (
-        bool(_LIMIT_TEXT.search(text))
-        or "retry-after" in headers
-        or headers.get("x-ratelimit-remaining") == "0"
-    )
-
-
-def _wait_of(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait, from whichever header says so."""
-    after = headers.get("retry-after", "").strip()
-    if after.isdecimal():
-        return float(after)
-    if after:
-        try:
-            return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
-        except (ValueError, OverflowError):
-            return None
-    reset = headers.get("x-ratelimit-reset", "").strip()
-    if reset.isdecimal() and headers.get("x-ratelimit-remaining") == "0":
-        return max(0.0, float(reset) - time.time())
-    return None

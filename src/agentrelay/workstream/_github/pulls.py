@@ -1,9 +1,4 @@
-"""Pull requests: find, open, read and update them, believing only what is ours.
-
-A head branch and a base branch have at most one open pull request, so opening one is
-made repeatable by looking: after a refusal as a duplicate, or when nobody knows
-whether a creation happened, the pull request is looked for before giving up. It is
-never asked for twice.
+"""Pull requests: find, read and update them, believing only what is ours.
 
 Source:
     docs.github.com, "REST API endpoints for pull requests". A ``head`` filter without
@@ -16,24 +11,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentrelay.workstream._github.address import is_own_pull_url
-from agentrelay.workstream._github.failures import is_ambiguous, is_duplicate, unusable
-from agentrelay.workstream.errors import WorkstreamError
+from agentrelay.workstream._github.failures import unusable
+from agentrelay.workstream._github.settling import settle
 
 if TYPE_CHECKING:
     from agentrelay.workstream._github.address import GitHubAddress
     from agentrelay.workstream._github.client import GitHubClient
+    from agentrelay.workstream._github.transport import Answer
 
-__all__ = ["PullRequest", "find_pulls", "get_pull", "open_pull", "update_pull_body"]
+__all__ = [
+    "NotOursError",
+    "PullRequest",
+    "find_pulls",
+    "get_pull",
+    "insist_on_list",
+    "is_of_branch",
+    "read_pull",
+    "update_pull_body",
+]
 
 _PER_PAGE: Final = 100
 
 # 5000 pull requests of one branch do not exist; a server that keeps saying "next" does.
 _MOST_PAGES: Final = 50
 
+# Three hundred closed pull requests back is far enough for a lane's.
+_LATEST_PAGES: Final = 3
+
 
 @dataclass(frozen=True)
 class PullRequest:
-    """A pull request of this repository, from one of its own branches.
+    """A pull request of this repository.
 
     Attributes:
         number: Number within the repository.
@@ -44,6 +52,15 @@ class PullRequest:
         base_branch: Branch it asks to merge into.
         title: Title.
         body: Body; empty when there is none.
+        base_sha: Commit of the target, as GitHub saw it; of a merged one, before that.
+        merge_commit_sha: Of a merged one, the commit that brought it into the target.
+        node_id: Its name for GraphQL.
+        is_draft: Whether it is a draft.
+        labels: Names of its labels.
+        reviewers: Logins whose review is requested; who has given one is not among them.
+        team_reviewers: Slugs of the teams whose review is requested.
+        assignees: Logins it is assigned to.
+        milestone: Number and title of its milestone.
     """
 
     number: int
@@ -54,9 +71,18 @@ class PullRequest:
     base_branch: str
     title: str
     body: str
+    base_sha: str | None = None
+    merge_commit_sha: str | None = None
+    node_id: str | None = None
+    is_draft: bool = False
+    labels: tuple[str, ...] = ()
+    reviewers: tuple[str, ...] = ()
+    team_reviewers: tuple[str, ...] = ()
+    assignees: tuple[str, ...] = ()
+    milestone: tuple[int, str] | None = None
 
 
-class _NotOursError(ValueError):
+class NotOursError(ValueError):
     """An answer is not a pull request of this repository; the text says why."""
 
 
@@ -65,16 +91,21 @@ def find_pulls(
     *,
     head_branch: str,
     base_branch: str | None = None,
+    head_full_name: str | None = None,
     state: Literal["open", "closed", "all"] = "all",
 ) -> list[PullRequest]:
     """Return the pull requests of a branch, newest first.
 
-    Those of forks that use the same branch name are not among them.
+    Those of other repositories that use the same branch name are not among them. Of a
+    fork that has the repository's own owner, closed ones are only found among the
+    latest: GitHub's filter knows owners and no repositories, and may forget such a fork.
 
     Args:
         client: Client of the repository.
         head_branch: Branch they ask to merge; a short name.
         base_branch: Branch they ask to merge into, or ``None`` for any.
+        head_full_name: ``"owner/name"`` of the fork that holds the branch; the
+            repository itself by default.
         state: Which to ask for; a merged one counts as closed here.
 
     Raises:
@@ -83,89 +114,99 @@ def find_pulls(
         PullRequestError: GitHub refused.
         RemoteUnavailableError: No usable answer.
     """
-    address = client.address
-    operation = f"list the pull requests of {head_branch}"
-    parameters: dict[str, str | int] = {
-        "state": state,
-        "head": f"{address.owner}:{head_branch}",
-        "per_page": _PER_PAGE,
-    }
-    if base_branch is not None:
-        parameters["base"] = base_branch
+    search = _Search(head_branch, base_branch, head_full_name)
+    with client.deadline():
+        if not search.is_forgotten(client.address):
+            found = _list(client, search, state, _MOST_PAGES)
+        elif state == "all":
+            found = _list(client, search, "open", _MOST_PAGES)
+            found |= _list(client, search, "closed", _LATEST_PAGES)
+        else:
+            found = _list(
+                client, search, state, _LATEST_PAGES if state == "closed" else _MOST_PAGES
+            )
+    return [found[number] for number in sorted(found, reverse=True)]
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Which pull requests are looked for."""
+
+    head_branch: str
+    base_branch: str | None
+    head_full_name: str | None
+
+    def is_forgotten(self, address: GitHubAddress) -> bool:
+        """Tell whether GitHub's filter by head may leave them out."""
+        if self.head_full_name is None or self.head_full_name.lower() == address.full_name.lower():
+            return False
+        return self.head_full_name.partition("/")[0].lower() == address.owner.lower()
+
+    def query(self, address: GitHubAddress, state: str, page: int) -> dict[str, str | int]:
+        """Return the query for one page."""
+        asked: dict[str, str | int] = {"state": state, "per_page": _PER_PAGE, "page": page}
+        if not self.is_forgotten(address):
+            owner = (self.head_full_name or address.full_name).partition("/")[0]
+            asked["head"] = f"{owner}:{self.head_branch}"
+        if self.base_branch is not None:
+            asked["base"] = self.base_branch
+        return asked
+
+
+def _list(
+    client: GitHubClient, search: _Search, state: Literal["open", "closed", "all"], most_pages: int
+) -> dict[int, PullRequest]:
+    """Read a list page by page; the whole of it, unless only the latest are wanted."""
+    operation = f"list the pull requests of {search.head_branch}"
     found: dict[int, PullRequest] = {}
-    for page in range(1, _MOST_PAGES + 1):
+    for page in range(1, most_pages + 1):
         answer = client.request(
-            "GET", "/pulls", operation=operation, parameters={**parameters, "page": page}
-        )
-        if not isinstance(answer.data, list):
-            raise unusable(operation, address, "it is not a list")
-        for item in answer.data:
-            if _text(item, "head", "ref") is None:
-                # Leaving it out would say that there is no pull request.
-                raise unusable(operation, address, "an item does not say which branch it is of")
-            if not _is_of_branch(item, address, head_branch, base_branch):
-                continue
-            try:
-                pull = _read(item, address)
-            except _NotOursError as error:
-                raise unusable(operation, address, str(error)) from None
-            if state == "all" or (state == "open") == (pull.state == "open"):
-                found[pull.number] = pull
-        if 'rel="next"' not in answer.headers.get("link", ""):
-            return [found[number] for number in sorted(found, reverse=True)]
-    raise unusable(operation, address, f"it did not end after {_MOST_PAGES} pages")
-
-
-def open_pull(
-    client: GitHubClient, *, head_branch: str, base_branch: str, title: str, body: str
-) -> PullRequest:
-    """Open a pull request, or return the open one that is there already.
-
-    One creation is asked for, once. When it is refused as a duplicate, or fails in a
-    way that leaves open whether it happened, the pull request is looked for.
-
-    Args:
-        client: Client of the repository.
-        head_branch: Branch to merge; a short name, on the remote.
-        base_branch: Branch to merge into.
-        title: Title of a new pull request; an existing one keeps its own.
-        body: Body of a new pull request; an existing one keeps its own.
-
-    Raises:
-        CredentialsRejectedError: The token was refused, or none was offered.
-        RateLimitedError: GitHub asked for a pause; nothing was created.
-        PullRequestError: GitHub refused. Without commits to merge,
-            :func:`agentrelay.workstream._github.failures.is_no_commits` holds.
-        RemoteUnavailableError: No usable answer, and no such pull request was found
-            afterwards. Doing it again is safe.
-    """
-    operation = f"open a pull request from {head_branch} into {base_branch}"
-    failure: WorkstreamError
-    try:
-        answer = client.request(
-            "POST",
+            "GET",
             "/pulls",
             operation=operation,
-            body={"title": title, "body": body, "head": head_branch, "base": base_branch},
+            parameters=lambda address, page=page: search.query(address, state, page),
+            check=lambda answer: insist_on_list(answer, operation, client.address),
         )
-        if _is_of_branch(answer.data, client.address, head_branch, base_branch):
-            return _read(answer.data, client.address)
-        failure = unusable(operation, client.address, "it is not about these branches")
-    except _NotOursError as error:
-        failure = unusable(operation, client.address, str(error))
-    except WorkstreamError as error:
-        if not (is_duplicate(error) or is_ambiguous(error)):
-            raise
-        failure = error
+        for item in answer.data:
+            pull = _own(item, client.address, search)
+            if isinstance(pull, str):
+                raise unusable(operation, client.address, pull)
+            if pull and state in {"all", "open" if pull.state == "open" else "closed"}:
+                found[pull.number] = pull
+        if 'rel="next"' not in answer.headers.get("link", ""):
+            return found
+    if most_pages == _LATEST_PAGES:
+        return found
+    raise unusable(operation, client.address, f"it did not end after {most_pages} pages")
+
+
+def insist_on_list(answer: Answer, operation: str, address: GitHubAddress) -> None:
+    """Refuse an answer that is no list.
+
+    Raises:
+        RemoteUnavailableError: It is something else.
+    """
+    if not isinstance(answer.data, list):
+        raise unusable(operation, address, "it is not a list")
+
+
+def _own(item: object, address: GitHubAddress, search: _Search) -> PullRequest | str | None:
+    """Read an item of a list: ours, why it cannot be told, or ``None`` for another's."""
+    if _text(item, "head", "ref") is None:
+        # Leaving it out would say that there is no pull request.
+        return "an item does not say which branch it is of"
+    if not is_of_branch(
+        item,
+        address,
+        search.head_branch,
+        search.base_branch,
+        head_full_name=search.head_full_name,
+    ):
+        return None
     try:
-        pulls = find_pulls(client, head_branch=head_branch, base_branch=base_branch, state="open")
-    except WorkstreamError as looking:
-        # The creation's own failure is what the caller has to deal with.
-        failure.add_note(f"looking whether it exists failed too: {looking.message}")
-        pulls = []
-    if pulls:
-        return pulls[0]
-    raise failure
+        return read_pull(item, address)
+    except NotOursError as error:
+        return str(error)
 
 
 def get_pull(client: GitHubClient, number: int) -> PullRequest:
@@ -198,62 +239,83 @@ def update_pull_body(client: GitHubClient, number: int, body: str) -> PullReques
         PullRequestError: GitHub refused.
         RemoteUnavailableError: No usable answer; it may have happened.
     """
-    return _one(client, "PATCH", number, f"update pull request {number}", {"body": body})
+
+    def look() -> PullRequest | None:
+        pull = get_pull(client, number)
+        # GitHub keeps the line ends of a browser's form.
+        return pull if pull.body.replace("\r\n", "\n") == body.replace("\r\n", "\n") else None
+
+    return settle(
+        client,
+        send=lambda: _one(client, "PATCH", number, f"update pull request {number}", {"body": body}),
+        look=look,
+    )
 
 
 def _one(
     client: GitHubClient, method: str, number: int, operation: str, body: dict[str, Any] | None
 ) -> PullRequest:
     """Ask for one pull request by its own path and insist on an answer about it."""
-    answer = client.request(method, f"/pulls/{number}", operation=operation, body=body)
-    try:
-        pull = _read(answer.data, client.address)
-    except _NotOursError as error:
-        raise unusable(operation, client.address, str(error)) from None
-    if pull.number != number:
-        raise unusable(operation, client.address, f"it is about number {pull.number}")
-    return pull
+
+    def read(answer: Answer) -> PullRequest:
+        try:
+            pull = read_pull(answer.data, client.address)
+        except NotOursError as error:
+            raise unusable(operation, client.address, str(error)) from None
+        if pull.number != number:
+            raise unusable(operation, client.address, f"it is about number {pull.number}")
+        return pull
+
+    return read(
+        client.request(method, f"/pulls/{number}", operation=operation, body=body, check=read)
+    )
 
 
-def _is_of_branch(
-    item: object, address: GitHubAddress, head_branch: str, base_branch: str | None
+def is_of_branch(
+    item: object,
+    address: GitHubAddress,
+    head_branch: str,
+    base_branch: str | None,
+    *,
+    head_full_name: str | None = None,
 ) -> bool:
-    """Tell whether an item is about these branches of this repository."""
+    """Tell whether an item is about these branches of these repositories."""
     if _text(item, "head", "ref") != head_branch:
         return False
     if base_branch is not None and _text(item, "base", "ref") != base_branch:
         return False
+    wanted = head_full_name or address.full_name
     full_name = _text(item, "head", "repo", "full_name")
     if full_name is None:
         # Null once a fork was deleted, and then it was not this repository. But an emulator,
         # named explicitly, may know a single repository and no forks.
-        label = _text(item, "head", "label") or f"{address.owner}:{head_branch}"
-        ours = f"{address.owner}:{head_branch}"
-        return address.api_is_given and label.lower() == ours.lower()
-    return full_name.lower() == address.full_name.lower()
+        ours = f"{wanted.partition('/')[0]}:{head_branch}"
+        label = _text(item, "head", "label") or ours
+        return address.api_is_given and head_full_name is None and label.lower() == ours.lower()
+    return full_name.lower() == wanted.lower()
 
 
-def _read(item: object, address: GitHubAddress) -> PullRequest:
+def read_pull(item: object, address: GitHubAddress) -> PullRequest:
     """Read one pull request; everything used must be there and be ours.
 
     Raises:
-        _NotOursError: It is not a pull request of this repository.
+        NotOursError: It is not a pull request of this repository.
     """
     if not isinstance(item, dict):
-        raise _NotOursError("it is not a pull request")
+        raise NotOursError("it is not a pull request")
     number, url = item.get("number"), item.get("html_url")
     if type(number) is not int or number < 1 or not isinstance(url, str):
-        raise _NotOursError("it has no number or no URL")
+        raise NotOursError("it has no number or no URL")
     if not is_own_pull_url(address, url, number):
-        raise _NotOursError(
+        raise NotOursError(
             f"its URL is not a pull request of {address.host}/{address.full_name}: {url}"
         )
     head, base = _text(item, "head", "ref"), _text(item, "base", "ref")
     sha, title, state = _text(item, "head", "sha"), _text(item, "title"), item.get("state")
     if head is None or base is None or sha is None or title is None:
-        raise _NotOursError("it lacks a branch, a commit or a title")
+        raise NotOursError("it lacks a branch, a commit or a title")
     if state not in {"open", "closed"}:
-        raise _NotOursError("its state is neither open nor closed")
+        raise NotOursError("its state is neither open nor closed")
     # Items of a list have no "merged"; the time of the merge is in both forms.
     is_merged = item.get("merged") is True or isinstance(item.get("merged_at"), str)
     return PullRequest(
@@ -265,7 +327,33 @@ def _read(item: object, address: GitHubAddress) -> PullRequest:
         base_branch=base,
         title=title,
         body=_text(item, "body") or "",
+        base_sha=_text(item, "base", "sha"),
+        # Before the merge it names a trial of it.
+        merge_commit_sha=_text(item, "merge_commit_sha") if is_merged else None,
+        node_id=_text(item, "node_id"),
+        is_draft=item.get("draft") is True,
+        labels=_names(item, "labels", "name"),
+        reviewers=_names(item, "requested_reviewers", "login"),
+        team_reviewers=_names(item, "requested_teams", "slug"),
+        assignees=_names(item, "assignees", "login"),
+        milestone=_milestone(item),
     )
+
+
+def _names(item: dict[str, Any], key: str, name: str) -> tuple[str, ...]:
+    """Return one text of each entry of a list; entries without it are left out."""
+    entries = item.get(key)
+    names = [_text(entry, name) for entry in entries] if isinstance(entries, list) else []
+    return tuple(text for text in names if text is not None)
+
+
+def _milestone(item: dict[str, Any]) -> tuple[int, str] | None:
+    """Return number and title of the milestone, if there is one."""
+    title = _text(item, "milestone", "title")
+    if title is None:
+        return None
+    number = item["milestone"].get("number")
+    return (number, title) if isinstance(number, int) else None
 
 
 def _text(item: object, *keys: str) -> str | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from agentrelay.workstream._github.address import GitHubAddress, parse_address
+from agentrelay.workstream._github.address import GitHubAddress, is_full_name, parse_address
 from agentrelay.workstream._github.client import GitHubClient
+from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.credentials import TokenSource
+from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["ApiAccess"]
+__all__ = ["ApiAccess", "renamed"]
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,34 @@ class ApiAccess:
         token: Explicit token, or a callable that returns one; else the usual places.
         api_url: Base URL of the API, instead of what the remote's address says.
         full_name: ``"owner/name"``, instead of what the remote's address says.
-        timeout_s: Longest silence of the API, in whole seconds.
+        timeout_s: Longest silence of the API, in seconds.
+        policy: How long and how often the API is asked in all.
+        head_full_name: ``"owner/name"`` of the fork the lanes are pushed to, ``None``
+            when that is the repository itself.
     """
 
     token: TokenSource = field(default=None, repr=False)
     api_url: str | None = None
     full_name: str | None = None
-    timeout_s: int = 15
+    timeout_s: float = 15
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    head_full_name: str | None = None
+
+    def check(self) -> None:
+        """Refuse settings that cannot be used, before anything is done.
+
+        Raises:
+            RepositoryError: The fork's name is none.
+        """
+        if self.head_full_name is not None and not is_full_name(self.head_full_name):
+            raise RepositoryError(
+                f"head_full_name {self.head_full_name!r} is not a repository's name",
+                hint='pass "owner/name"',
+            )
+
+    def impatient(self) -> ApiAccess:
+        """Return the same access for a question whose answer is not needed."""
+        return replace(self, policy=replace(self.policy, attempts=1))
 
     def address(self, remote_url: str) -> GitHubAddress:
         """Return the repository at GitHub that a remote's address names.
@@ -39,6 +62,20 @@ class ApiAccess:
 
     @contextmanager
     def client(self, address: GitHubAddress) -> Iterator[GitHubClient]:
-        """Open a client for the length of a ``with`` block."""
-        with closing(GitHubClient(address, token=self.token, timeout_s=self.timeout_s)) as made:
+        """Open a client for the length of a ``with`` block, which has one deadline."""
+        client = GitHubClient(
+            address, token=self.token, timeout_s=self.timeout_s, policy=self.policy
+        )
+        with closing(client) as made, made.deadline():
             yield made
+
+
+def renamed(client: GitHubClient) -> str | None:
+    """Say that the repository was found under another name, if it was."""
+    if client.renamed_from is None:
+        return None
+    new = client.address.full_name
+    return (
+        f"{client.renamed_from} is now called {new}: change the remote's URL, "
+        f"or pass full_name={new!r}"
+    )

@@ -37,7 +37,6 @@ from agentrelay.workstream._git.worktrees import (
     remove_entry,
     repair_entry,
 )
-from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
@@ -49,6 +48,7 @@ from agentrelay.workstream.implementations._lane_record import (
     read_lane_record,
 )
 from agentrelay.workstream.implementations._refusals import locked_and_absent, moved, other_checkout
+from agentrelay.workstream.implementations._still_open import why_branches_stay
 
 __all__ = ["DELETE_REMOTE_BRANCH", "CleanUpResult", "clean_up", "lane_of"]
 
@@ -222,30 +222,17 @@ def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
 def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
     """Return why both branches stay, or ``None`` when they may go.
 
-    Deleting a branch closes its pull request. So GitHub is asked, unless the target has
-    the very commits: GitHub then has merged the pull request itself. Equal content proves
-    nothing of the kind. Where a pull request is remembered, or the remote surely is a
-    GitHub, no answer counts as an open one.
+    GitHub is asked, unless the target has the very commits: GitHub then has merged the
+    pull request itself. Equal content proves nothing of the kind.
     """
     repository = run.repository
     tips = [tip for tip in (repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
     targets = [tip for tip in map(repository.resolve, run.target_refs) if tip is not None]
     if all(any(repository.contains(tip, target) for target in targets) for tip in tips):
         return None
-    remembered = run.runtime.artifacts.merge_pr_url
-    try:
-        address = api.address("" if run.remote is None else run.remote.url)
-    except WorkstreamError as error:
-        return None if remembered is None else f"{remembered} could not be asked for ({error})"
-    try:
-        with api.client(address) as client:
-            pulls = find_pulls(client, head_branch=run.lane.branch, state="open")
-    except WorkstreamError as error:
-        if remembered is None and not (address.is_hosted or address.api_is_given):
-            # Some other git server: nothing says that it has pull requests at all.
-            return None
-        return f"whether a pull request is open could not be asked ({error})"
-    return f"{pulls[0].url} is open" if pulls else None
+    return why_branches_stay(
+        run.runtime, run.lane, api, "" if run.remote is None else run.remote.url
+    )
 
 
 def _note_ending(run: _CleanUp) -> None:

@@ -110,7 +110,7 @@ def look(
     if credential is None:
         sheet.skip(["push-permission", "pull-permission", "token-expiry"], "there is no token")
     api = ApiAccess(question.token, question.api_url, question.full_name, question.api_timeout_s)
-    with api.client(address) as client:
+    with api.impatient().client(address) as client:
         asked_at = question.clock()
         try:
             facts = read_repository(client)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_merged
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
@@ -10,18 +12,22 @@ from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.unsaved import has_unsaved
 from agentrelay.workstream._git.worktrees import entry_at
 from agentrelay.workstream._github.client import GitHubClient
+from agentrelay.workstream._github.extras import Extras, add_extras
 from agentrelay.workstream._github.failures import is_no_commits
-from agentrelay.workstream._github.pulls import PullRequest, find_pulls, open_pull
+from agentrelay.workstream._github.opening import Opened, open_pull
+from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
-from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._description import describe, refresh_description
 from agentrelay.workstream.implementations._lane_record import lane_lock
 from agentrelay.workstream.implementations._pull_text import render_title
 from agentrelay.workstream.implementations._refusals import diverged, off_branch
 
 __all__ = ["submit"]
+
+_NO_EXTRAS: Final = Extras()
 
 
 def submit(
@@ -31,6 +37,8 @@ def submit(
     access: RemoteAccess,
     api: ApiAccess,
     lane_timeout_s: float,
+    draft: bool = False,
+    extras: Extras = _NO_EXTRAS,
 ) -> None:
     """Submit one lane; see ``GhWorkstreamIntegrator.create_integration_pr``.
 
@@ -47,26 +55,41 @@ def submit(
             _refuse_work_beside_the_branch(lane, repository)
             tip = _bring_up_to_date(runtime, lane, repository, end)
             _tell_unsaved(runtime, lane)
-        pull = None
-        if tip is not None:
-            with api.client(address) as client:
-                pull = _settle(runtime, lane, client, tip)
+        if tip is None:
+            _record(runtime, lane, None)
+            return
+        with api.client(address) as client:
+            try:
+                opened = _settle(
+                    runtime, lane, client, tip, draft=draft, head_full_name=api.head_full_name
+                )
+                _record(runtime, lane, opened)
+                if opened is not None and opened.pull.state == "open":
+                    # Not before the lane's end is on record: a crash here is completed by
+                    # asking for what is missing.
+                    for remark in add_extras(client, opened.pull, extras, is_new=opened.is_new):
+                        record_concern(runtime, remark)
+            finally:
+                if (moved := renamed(client)) is not None:
+                    record_concern(runtime, moved)
+
+
+def _record(runtime: WorkstreamRuntime, lane: Lane, opened: Opened | None) -> None:
+    """Write down what became of the lane; without a pull request nothing was to merge."""
     with repository_failures("write the lane's signals", path=lane.signal_dir):
-        _record(runtime, lane, pull)
-
-
-def _record(runtime: WorkstreamRuntime, lane: Lane, pull: PullRequest | None) -> None:
-    """Write down how the lane was submitted; without a pull request nothing was to merge."""
-    if pull is None:
-        _nothing_to_merge(runtime, lane)
-    elif pull.state == "merged":
-        record_concern(runtime, f"{pull.url} had been merged already, at this very commit")
+        if opened is None:
+            _nothing_to_merge(runtime, lane)
+            return
+        pull = opened.pull
+        for remark in opened.remarks:
+            record_concern(runtime, remark)
         runtime.clear_failure()
-        runtime.mark_merged()
-    else:
-        runtime.clear_failure()
-        runtime.reopen()
-        runtime.mark_pr_created(pull.url)
+        if pull.state == "merged":
+            record_concern(runtime, f"{pull.url} had been merged already, at this very commit")
+            runtime.mark_merged()
+        else:
+            runtime.reopen()
+            runtime.mark_pr_created(pull.url)
 
 
 def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:
@@ -84,22 +107,31 @@ def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:
 
 
 def _settle(
-    runtime: WorkstreamRuntime, lane: Lane, client: GitHubClient, tip: str
-) -> PullRequest | None:
+    runtime: WorkstreamRuntime,
+    lane: Lane,
+    client: GitHubClient,
+    tip: str,
+    *,
+    draft: bool,
+    head_full_name: str | None,
+) -> Opened | None:
     """Return the lane's one pull request: open, merged at this commit, or opened now.
 
     Returns:
         ``None`` when GitHub finds nothing to merge: the target moved meanwhile.
     """
     target = runtime.spec.merge_target_branch
-    found = find_pulls(client, head_branch=lane.branch, base_branch=target)
+    found = find_pulls(
+        client, head_branch=lane.branch, base_branch=target, head_full_name=head_full_name
+    )
     for pull in found:
         if pull.state == "open":
             refresh_description(runtime, lane, client, pull)
-            return pull
+            return Opened(pull)
     # A squash or rebase merge leaves the commits ahead of the target for ever.
-    if found and found[0].state == "merged" and found[0].head_sha == tip:
-        return found[0]
+    for pull in found:
+        if pull.state == "merged" and pull.head_sha == tip:
+            return Opened(pull)
     try:
         return open_pull(
             client,
@@ -109,6 +141,9 @@ def _settle(
                 runtime.spec.id, host=client.address.host, secrets=client.secrets_in_use()
             ),
             body=describe(runtime, lane, client),
+            head_sha=tip,
+            head_full_name=head_full_name,
+            draft=draft,
         )
     except PullRequestError as error:
         if is_no_commits(error):

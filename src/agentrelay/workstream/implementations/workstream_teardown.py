@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
+from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -35,7 +36,10 @@ class GitWorkstreamTeardown:
         ssh_key: Private key for ssh remotes.
         api_url: Base URL of GitHub's API where it cannot be told from the remote.
         full_name: ``"owner/name"`` of the repository at GitHub, likewise.
-        api_timeout_s: Longest wait for one answer of the API, in whole seconds.
+        head_full_name: ``"owner/name"`` of the fork that the lanes are pushed to, likewise.
+        api_timeout_s: Longest silence of the API, in whole seconds; one answer may take
+            four times as long.
+        policy: How long and how often the API is asked in all.
         lane_timeout_s: Longest wait for another holder of the same lane, in seconds.
         network_timeout_s: Longest time one fetch or push may take, in seconds, looked at
             whenever something arrives; a remote that says nothing at all is given up
@@ -51,7 +55,9 @@ class GitWorkstreamTeardown:
     ssh_key: Optional[Path] = field(default=None, kw_only=True)
     api_url: Optional[str] = field(default=None, kw_only=True)
     full_name: Optional[str] = field(default=None, kw_only=True)
+    head_full_name: Optional[str] = field(default=None, kw_only=True)
     api_timeout_s: int = field(default=15, kw_only=True)
+    policy: RetryPolicy = field(default_factory=RetryPolicy, kw_only=True)
     lane_timeout_s: float = field(default=60.0, kw_only=True)
     network_timeout_s: float = field(default=600.0, kw_only=True)
     ignored_limit_bytes: int = field(default=64 << 20, kw_only=True)
@@ -83,6 +89,15 @@ class GitWorkstreamTeardown:
         check_seconds("network_timeout_s", self.network_timeout_s)
         check_whole_seconds("api_timeout_s", self.api_timeout_s)
         check_bytes("ignored_limit_bytes", self.ignored_limit_bytes)
+        api = ApiAccess(
+            self.token,
+            self.api_url,
+            self.full_name,
+            self.api_timeout_s,
+            self.policy,
+            self.head_full_name,
+        )
+        api.check()
         lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
         if lane is None:
             return
@@ -92,7 +107,7 @@ class GitWorkstreamTeardown:
             access=RemoteAccess(
                 self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
             ),
-            api=ApiAccess(self.token, self.api_url, self.full_name, self.api_timeout_s),
+            api=api,
             lane_timeout_s=self.lane_timeout_s,
             ignored_limit_bytes=self.ignored_limit_bytes,
         )

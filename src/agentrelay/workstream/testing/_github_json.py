@@ -177,7 +177,7 @@ def repository(urls: Urls, hosted: HostedRepository) -> Json:
         "owner": user(urls, hosted.owner),
         "html_url": page,
         "description": None,
-        "fork": False,
+        "fork": hosted.parent is not None,
         "url": url,
         **{f"{name}_url": url + path for name, path in _REPOSITORY_PATHS.items()},
         "git_url": f"git://{bare_host}/{hosted.full_name}.git",

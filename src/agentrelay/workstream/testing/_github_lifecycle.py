@@ -34,6 +34,7 @@ def create(
     title: str,
     body: str | None,
     author: str,
+    fork: HostedRepository | None = None,
     draft: bool = False,
     maintainer_can_modify: bool = False,
     now: datetime,
@@ -43,11 +44,12 @@ def create(
     Args:
         hosted: The repository, its states up to date.
         git: The same, opened.
-        head: Branch, or ``owner:branch``.
+        head: Branch.
         base: Branch.
         title: Title; it may not be blank.
         body: Text, or ``None``.
         author: Login of who opens it.
+        fork: Repository that holds the head, ``None`` for this one.
         draft: Whether it is a draft.
         maintainer_can_modify: Kept, and without consequences here.
         now: Time it is opened.
@@ -59,28 +61,28 @@ def create(
         RefusedError: 422, in GitHub's words.
     """
     errors = _text_errors(title=title, body=body)
-    owner, colon, branch = head.rpartition(":")
-    if colon and owner.lower() != hosted.owner.lower():
-        branch = ""  # A fork: there are none here, so it has no such branch.
-    head_sha, base_sha = branch_tip(git, branch), branch_tip(git, base)
+    head_sha, base_sha = hosted.head_tip(git, head, fork), branch_tip(git, base)
     errors += [
         _invalid(name) for name, sha in (("base", base_sha), ("head", head_sha)) if sha is None
     ]
     if head_sha is not None and base_sha is not None:
-        errors += _pair_errors(hosted, git, head=branch, base=base)
+        errors += _pair_errors(hosted, git, (head, head_sha), (base, base_sha), fork=fork)
     if errors or head_sha is None or base_sha is None:
         raise RefusedError.validation(*errors)
+    if draft and not hosted.knows_drafts:
+        raise RefusedError.no_drafts()
     pull = Pull(
         number=hosted.next_number,
         title=title,
         body=body,
-        head=branch,
+        head=head,
         base=base,
         head_sha=head_sha,
         base_sha=base_sha,
         created_at=now,
         updated_at=now,
         author=author,
+        fork=fork,
         draft=draft,
         maintainer_can_modify=maintainer_can_modify,
     )
@@ -179,7 +181,7 @@ def _reopen(hosted: HostedRepository, git: pygit2.Repository, pull: Pull) -> Non
     """Open a closed pull request again, if its branches allow it."""
     if pull.merged:
         raise RefusedError.state_unchanged("The pull request has been merged.")
-    head, base = branch_tip(git, pull.head), branch_tip(git, pull.base)
+    head, base = hosted.head_tip(git, pull.head, pull.fork), branch_tip(git, pull.base)
     for branch, sha in ((pull.head, head), (pull.base, base)):
         if sha is None:
             raise RefusedError.state_unchanged(f"The {branch} branch has been deleted.")
@@ -189,7 +191,7 @@ def _reopen(hosted: HostedRepository, git: pygit2.Repository, pull: Pull) -> Non
         raise RefusedError.state_unchanged(f"The {pull.head} branch was force-pushed or recreated.")
     if contains(git, base, head):
         raise RefusedError.state_unchanged(f"There are no new commits on the {pull.head} branch.")
-    errors = _duplicate_errors(hosted, head=pull.head, base=pull.base)
+    errors = _duplicate_errors(hosted, head=pull.head, base=pull.base, fork=pull.fork)
     if errors:
         raise RefusedError.validation(*errors)
     pull.state, pull.closed_at = "open", None
@@ -222,21 +224,31 @@ def _custom(message: str) -> dict[str, str]:
 
 
 def _pair_errors(
-    hosted: HostedRepository, git: pygit2.Repository, *, head: str, base: str
+    hosted: HostedRepository,
+    git: pygit2.Repository,
+    head: tuple[str, str],
+    base: tuple[str, str],
+    *,
+    fork: HostedRepository | None,
 ) -> list[dict[str, str]]:
-    """Return what is wrong with these two branches together."""
-    head_sha, base_sha = branch_tip(git, head) or "", branch_tip(git, base) or ""
+    """Return what is wrong with these two branches, each with its commit, together."""
+    (head_branch, head_sha), (base_branch, base_sha) = head, base
     if git.merge_base(head_sha, base_sha) is None:
-        return [_custom(f"The {head} branch has no history in common with {base}")]
+        return [_custom(f"The {head_branch} branch has no history in common with {base_branch}")]
     if contains(git, base_sha, head_sha):
-        return [_custom(f"No commits between {base} and {head}")]
-    return _duplicate_errors(hosted, head=head, base=base)
+        owners = (f"{hosted.owner}:", f"{fork.owner}:") if fork is not None else ("", "")
+        between = f"{owners[0]}{base_branch} and {owners[1]}{head_branch}"
+        return [_custom(f"No commits between {between}")]
+    return _duplicate_errors(hosted, head=head_branch, base=base_branch, fork=fork)
 
 
-def _duplicate_errors(hosted: HostedRepository, *, head: str, base: str) -> list[dict[str, str]]:
+def _duplicate_errors(
+    hosted: HostedRepository, *, head: str, base: str, fork: HostedRepository | None
+) -> list[dict[str, str]]:
     for pull in hosted.pulls.values():
-        if pull.state == "open" and (pull.head, pull.base) == (head, base):
-            return [_custom(f"A pull request already exists for {hosted.owner}:{head}.")]
+        if pull.state == "open" and (pull.head, pull.base, pull.fork) == (head, base, fork):
+            owner = (fork or hosted).owner
+            return [_custom(f"A pull request already exists for {owner}:{head}.")]
     return []
 
 
@@ -256,7 +268,7 @@ def _new_base_errors(
                 f" and head branch '{pull.head}'"
             )
         ]
-    if _duplicate_errors(hosted, head=pull.head, base=base):
+    if _duplicate_errors(hosted, head=pull.head, base=base, fork=pull.fork):
         return [
             _custom(
                 f"A pull request already exists for base branch '{base}'"

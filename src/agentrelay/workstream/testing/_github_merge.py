@@ -95,7 +95,7 @@ def _default_text(
         takes that commit's text, a squash of several lists them.
     """
     if method == "merge":
-        where = f"{repository.owner}/{pull.head}"
+        where = f"{(pull.fork or repository).owner}/{pull.head}"
         return f"Merge pull request #{pull.number} from {where}", pull.title
     if len(commits) == 1:
         title, _, rest = commits[0].message.partition("\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from agentrelay.workstream.testing import _github_issue_json as issues
 from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing._github_merge import commits_between, is_mergeable
 
@@ -58,19 +59,19 @@ def simple_pull(urls: Urls, hosted: HostedRepository, pull: Pull) -> Json:
         "closed_at": bodies.timestamp(pull.closed_at),
         "merged_at": bodies.timestamp(pull.merged_at),
         "merge_commit_sha": _merge_commit(pull),
-        "assignee": None,
-        "assignees": [],
+        "assignee": next((bodies.user(urls, login) for login in pull.assignees), None),
+        "assignees": [bodies.user(urls, login) for login in pull.assignees],
         "requested_reviewers": [bodies.user(urls, login) for login in pull.reviewers],
-        "requested_teams": [],
+        "requested_teams": [issues.team(urls, hosted, slug) for slug in pull.teams],
         "labels": [bodies.label(urls, hosted, name) for name in pull.labels],
-        "milestone": None,
+        "milestone": issues.milestone_of(urls, hosted, pull),
         "draft": pull.draft,
         "commits_url": links["commits"],
         "review_comments_url": links["review_comments"],
         "review_comment_url": links["review_comment"],
         "comments_url": links["comments"],
         "statuses_url": links["statuses"],
-        "head": _end(urls, hosted, pull.head, pull.head_sha),
+        "head": _end(urls, pull.fork or hosted, pull.head, pull.head_sha),
         "base": _end(urls, hosted, pull.base, pull.base_sha),
         "_links": {name: {"href": address} for name, address in links.items()},
         "author_association": "COLLABORATOR",

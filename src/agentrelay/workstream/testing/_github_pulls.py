@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agentrelay.workstream.testing._github_merge import MergeMethod
-    from agentrelay.workstream.testing._github_store import Pull
+    from agentrelay.workstream.testing._github_store import HostedRepository, Pull
 
-__all__ = ["PULL_ROUTES"]
+__all__ = ["PAGED", "PULL_ROUTES", "paginate", "pull_of"]
 
 # GitHub's page sizes: 30 unless asked, 100 at most ("Using pagination in the REST API").
 _PAGE: Final = 30
@@ -41,8 +41,7 @@ def _list(call: Call) -> Response:
     # Without an owner the filter is ignored, and everything comes back: so does GitHub.
     if ":" in head:
         owner, _, branch = head.partition(":")
-        same_owner = owner.lower() == call.hosted.owner.lower()
-        pulls = [pull for pull in pulls if same_owner and pull.head == branch]
+        pulls = [pull for pull in pulls if pull.head == branch and _is_of(call, pull, owner)]
     if base is not None:
         pulls = [pull for pull in pulls if pull.base == base]
     pulls.sort(key=_order(query.get("sort", "created")))
@@ -50,7 +49,20 @@ def _list(call: Call) -> Response:
         "desc"
     ):
         pulls.reverse()
-    return _paginate(call, pulls, lambda pull: simple_pull(call.urls, call.hosted, pull))
+    return paginate(call, pulls, lambda pull: simple_pull(call.urls, call.hosted, pull))
+
+
+def _is_of(call: Call, pull: Pull, owner: str) -> bool:
+    """Tell whether the filter by head finds a pull request under an owner.
+
+    Source:
+        peter-evans/create-pull-request, which works around it: a fork that has the same
+        owner as the base is forgotten.
+    """
+    if pull.fork is None:
+        return owner.lower() == call.hosted.owner.lower()
+    theirs = pull.fork.owner.lower()
+    return owner.lower() == theirs != call.hosted.owner.lower()
 
 
 def _order(sort: str) -> Callable[[Pull], Any]:
@@ -61,7 +73,7 @@ def _order(sort: str) -> Callable[[Pull], Any]:
     raise NotImplementedRouteError(f"the double does not sort pull requests by {sort!r}")
 
 
-def _paginate(call: Call, items: list[Any], render: Callable[[Any], Any]) -> Response:
+def paginate(call: Call, items: list[Any], render: Callable[[Any], Any]) -> Response:
     """Return one page, with the addresses of the others in ``Link``.
 
     Source:
@@ -95,11 +107,13 @@ def _create(call: Call) -> Response:
     missing = [name for name in ("head", "base") if name not in call.fields]
     if missing:
         raise RefusedError.not_supplied(missing)
-    _texts(call, "title", "head", "base", "body")
+    _texts(call, "title", "head", "head_repo", "base", "body")
+    branch, fork = _head(call)
     pull = lifecycle.create(
         call.hosted,
         call.git,
-        head=call.fields["head"],
+        head=branch,
+        fork=fork,
         base=call.fields["base"],
         title=call.fields.get("title") or "",
         body=call.fields.get("body"),
@@ -112,15 +126,34 @@ def _create(call: Call) -> Response:
     return answer(201, body, location=body["url"])
 
 
+def _head(call: Call) -> tuple[str, HostedRepository | None]:
+    """Return the head's branch and the fork that holds it, ``None`` for this repository.
+
+    A branch nobody has stands for a fork nobody has.
+    """
+    owner, colon, branch = call.fields["head"].rpartition(":")
+    name = call.fields.get("head_repo")
+    owner = owner if colon else call.hosted.owner
+    if name is not None:
+        found = call.store.find_fork(call.hosted, f"{owner}/{name}")
+    elif owner.lower() == call.hosted.owner.lower():
+        found = call.hosted
+    else:
+        found = next(iter(call.store.forks_of_owner(call.hosted, owner)), None)
+    if found is None:
+        return "", None
+    return branch, None if found is call.hosted else found
+
+
 def _get(call: Call) -> Response:
-    pull = _pull(call)
+    pull = pull_of(call)
     response = answer(200, full_pull(call.urls, call.hosted, pull, call.git))
     pull.probed = (pull.head_sha, pull.base_sha)
     return response
 
 
 def _edit(call: Call) -> Response:
-    pull = _pull(call)
+    pull = pull_of(call)
     _texts(call, "title", "state", "base", "body")
     if "state" in call.fields:
         _one_of("state", call.fields["state"], ("open", "closed"))
@@ -129,13 +162,13 @@ def _edit(call: Call) -> Response:
 
 
 def _is_merged(call: Call) -> Response:
-    if not _pull(call).merged:
+    if not pull_of(call).merged:
         raise RefusedError.not_found()
     return Response(204)
 
 
 def _merge(call: Call) -> Response:
-    pull = _pull(call)
+    pull = pull_of(call)
     _texts(call, "commit_title", "commit_message", "sha", "merge_method")
     method: MergeMethod = call.fields.get("merge_method") or "merge"
     _one_of("merge_method", method, METHODS)
@@ -155,45 +188,21 @@ def _merge(call: Call) -> Response:
 
 
 def _commits(call: Call) -> Response:
-    pull = _pull(call)
+    pull = pull_of(call)
     found = commits_between(call.git, pull.base_sha, pull.head_sha)
-    return _paginate(call, found, lambda one: bodies.commit(call.urls, call.hosted, one))
+    return paginate(call, found, lambda one: bodies.commit(call.urls, call.hosted, one))
 
 
 def _files(call: Call) -> Response:
-    pull = _pull(call)
+    pull = pull_of(call)
     fork_point = call.git.merge_base(pull.base_sha, pull.head_sha)
     diff = call.git.diff(str(fork_point), pull.head_sha)
     entries = bodies.diff_entries(call.urls, call.hosted, diff, pull.head_sha)
-    return _paginate(call, entries, lambda entry: entry)
+    return paginate(call, entries, lambda entry: entry)
 
 
-def _add_labels(call: Call) -> Response:
-    pull = _pull(call)
-    pull.labels += [name for name in _names(call, "labels") if name not in pull.labels]
-    return answer(200, [bodies.label(call.urls, call.hosted, name) for name in pull.labels])
-
-
-def _request_reviewers(call: Call) -> Response:
-    pull = _pull(call)
-    if call.fields.get("team_reviewers"):
-        raise NotImplementedRouteError("the double has no teams to request reviews from")
-    reviewers = _names(call, "reviewers")
-    if pull.author in reviewers:
-        raise RefusedError(422, "Review cannot be requested from pull request author.")
-    pull.reviewers += [login for login in reviewers if login not in pull.reviewers]
-    return answer(201, simple_pull(call.urls, call.hosted, pull))
-
-
-def _pull(call: Call) -> Pull:
+def pull_of(call: Call) -> Pull:
     return call.hosted.pull(int(call.args[0]))
-
-
-def _names(call: Call, field: str) -> list[str]:
-    value = call.fields.get(field, [])
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise RefusedError.wrong_type(field, value, "a list of strings")
-    return value
 
 
 def _texts(call: Call, *names: str) -> None:
@@ -209,15 +218,17 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
         raise RefusedError.wrong_type(name, value, f"a member of {list(allowed)!r}")
 
 
-_PAGED: Final = frozenset({"per_page", "page"})
+PAGED: Final = frozenset({"per_page", "page"})
 
 PULL_ROUTES = (
-    Route("GET", "/pulls", _list, query=_PAGED | {"state", "head", "base", "sort", "direction"}),
+    Route("GET", "/pulls", _list, query=PAGED | {"state", "head", "base", "sort", "direction"}),
     Route(
         "POST",
         "/pulls",
         _create,
-        fields=frozenset({"title", "head", "base", "body", "draft", "maintainer_can_modify"}),
+        fields=frozenset(
+            {"title", "head", "head_repo", "base", "body", "draft", "maintainer_can_modify"}
+        ),
     ),
     Route("GET", _NUMBER, _get),
     Route(
@@ -233,19 +244,6 @@ PULL_ROUTES = (
         _merge,
         fields=frozenset({"commit_title", "commit_message", "sha", "merge_method"}),
     ),
-    Route("GET", f"{_NUMBER}/commits", _commits, query=_PAGED),
-    Route("GET", f"{_NUMBER}/files", _files, query=_PAGED),
-    Route(
-        "POST",
-        f"{_NUMBER}/requested_reviewers",
-        _request_reviewers,
-        fields=frozenset({"reviewers", "team_reviewers"}),
-    ),
-    Route(
-        "POST",
-        "/issues/([0-9]+)/labels",
-        _add_labels,
-        fields=frozenset({"labels"}),
-        bare_list="labels",
-    ),
+    Route("GET", f"{_NUMBER}/commits", _commits, query=PAGED),
+    Route("GET", f"{_NUMBER}/files", _files, query=PAGED),
 )

@@ -15,6 +15,7 @@ DOCUMENTATION: Final = "https://docs.github.com/rest"
 
 _CREATE: Final = f"{DOCUMENTATION}/pulls/pulls#create-a-pull-request"
 _UPDATE: Final = f"{DOCUMENTATION}/pulls/pulls#update-a-pull-request"
+_REVIEWERS: Final = f"{DOCUMENTATION}/pulls/review-requests#request-reviewers-for-a-pull-request"
 _MERGE: Final = f"{DOCUMENTATION}/pulls/pulls#merge-a-pull-request"
 
 
@@ -140,6 +141,27 @@ class RefusedError(ValueError):
     def validation(cls, *errors: dict[str, str], page: str = _CREATE) -> RefusedError:
         """One or more of the errors below, in GitHub's envelope."""
         return cls(422, "Validation Failed", errors=errors, documentation_url=page)
+
+    @classmethod
+    def no_drafts(cls) -> RefusedError:
+        """A draft where the repository's plan has none (SWE-agent/SWE-agent issue 179)."""
+        message = "Draft pull requests are not supported in this repository."
+        return cls(422, message, documentation_url=_CREATE)
+
+    @classmethod
+    def no_collaborator(cls, full_name: str) -> RefusedError:
+        """A review asked of somebody without access (polkadot-fellows/runtimes issue 405)."""
+        message = (
+            "Reviews may only be requested from collaborators. One or more of the users or"
+            f" teams you specified is not a collaborator of the {full_name} repository."
+        )
+        return cls(422, message, documentation_url=_REVIEWERS)
+
+    @classmethod
+    def no_milestone(cls, number: int) -> RefusedError:
+        """A milestone that is not there."""
+        error = {"resource": "Issue", "code": "invalid", "field": "milestone", "value": str(number)}
+        return cls.validation(error, page=f"{DOCUMENTATION}/issues/issues#update-an-issue")
 
     @classmethod
     def state_unchanged(cls, reason: str) -> RefusedError:

@@ -20,7 +20,25 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-__all__ = ["HostedRepository", "Pull", "Store", "branch_tip", "contains"]
+__all__ = ["HostedRepository", "Milestone", "Pull", "Review", "Store", "branch_tip", "contains"]
+
+
+@dataclass(frozen=True)
+class Milestone:
+    """One open milestone."""
+
+    number: int
+    title: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Review:
+    """One review somebody gave."""
+
+    number: int
+    author: str
+    commit_sha: str
 
 
 @dataclass
@@ -31,6 +49,9 @@ class Pull:
         number: Its number within the repository.
         head_sha: Commit of its head; kept up to date while it is open.
         base_sha: Commit of its base; kept up to date while it is open.
+        fork: Repository that holds the head, ``None`` for the one that holds the base.
+        teams: Slugs of teams whose review is requested.
+        milestone: Number of its milestone.
         probed: Head and base for which GitHub has been asked whether they merge.
     """
 
@@ -44,6 +65,7 @@ class Pull:
     created_at: datetime
     updated_at: datetime
     author: str
+    fork: HostedRepository | None = None
     draft: bool = False
     maintainer_can_modify: bool = False
     state: Literal["open", "closed"] = "open"
@@ -53,6 +75,9 @@ class Pull:
     labels: list[str] = field(default_factory=list)
     reviewers: list[str] = field(default_factory=list)
     teams: list[str] = field(default_factory=list)
+    assignees: list[str] = field(default_factory=list)
+    milestone: int | None = None
+    reviews: list[Review] = field(default_factory=list)
     probed: tuple[str, str] | None = None
 
     @property
@@ -74,7 +99,14 @@ class Pull:
 
 @dataclass
 class HostedRepository:
-    """One repository: where it is, what it is called now, and its pull requests."""
+    """One repository: where it is, what it is called now, and its pull requests.
+
+    Attributes:
+        parent: What it is a fork of.
+        collaborators: Logins that may be asked for a review or be assigned.
+        teams: Slugs of teams that may be asked for a review.
+        knows_drafts: Whether its plan has draft pull requests.
+    """
 
     repository_id: int
     full_name: str
@@ -84,6 +116,11 @@ class HostedRepository:
     next_number: int
     pulls: dict[int, Pull] = field(default_factory=dict)
     settings: RepositorySettings = field(default_factory=RepositorySettings)
+    parent: HostedRepository | None = None
+    collaborators: set[str] = field(default_factory=set)
+    teams: set[str] = field(default_factory=set)
+    milestones: dict[int, Milestone] = field(default_factory=dict)
+    knows_drafts: bool = True
 
     @property
     def owner(self) -> str:
@@ -106,11 +143,30 @@ class HostedRepository:
         except KeyError:
             raise RefusedError.not_found() from None
 
+    def head_tip(
+        self, git: pygit2.Repository, branch: str, fork: HostedRepository | None
+    ) -> str | None:
+        """Return the commit a head is at, and see to it that its objects are here.
+
+        Args:
+            git: This repository, opened.
+            branch: The head's branch.
+            fork: Repository that holds it, ``None`` for this one.
+        """
+        if fork is None:
+            return branch_tip(git, branch)
+        sha = branch_tip(fork.open_git(), branch)
+        if sha is not None and git.get(sha) is None:
+            # GitHub keeps the heads of pull requests below refs/pull as well.
+            spec = f"+refs/heads/{branch}:refs/pull/of-{fork.repository_id}/{branch}"
+            git.remotes.create_anonymous(str(fork.path)).fetch([spec])
+        return sha
+
     def refresh(self, git: pygit2.Repository, now: datetime) -> None:
         """Let every open pull request follow its refs."""
         for pull in self.pulls.values():
             if pull.state == "open":
-                _follow(git, pull, now)
+                _follow(git, pull, self.head_tip(git, pull.head, pull.fork), now)
 
 
 class Store:
@@ -155,6 +211,19 @@ class Store:
                 return repository
         return None
 
+    def find_fork(self, base: HostedRepository, full_name: str) -> HostedRepository | None:
+        """Return the repository of that name, if it is of the same network as ``base``."""
+        found = self.find(full_name)
+        return found if found is not None and _root(found) is _root(base) else None
+
+    def forks_of_owner(self, base: HostedRepository, owner: str) -> list[HostedRepository]:
+        """Return an owner's repositories in the network of ``base``."""
+        return [
+            repository
+            for repository in self._repositories.values()
+            if repository.owner.lower() == owner.lower() and _root(repository) is _root(base)
+        ]
+
     def find_id(self, repository_id: int) -> HostedRepository | None:
         """Return the repository with that id."""
         return self._repositories.get(repository_id)
@@ -162,6 +231,13 @@ class Store:
     def moved_to(self, full_name: str) -> int | None:
         """Return the id of the repository that once had that name."""
         return self._moved.get(full_name.lower())
+
+
+def _root(repository: HostedRepository) -> HostedRepository:
+    """Return the repository that all of its network are forks of."""
+    while repository.parent is not None:
+        repository = repository.parent
+    return repository
 
 
 def branch_tip(git: pygit2.Repository, branch: str) -> str | None:
@@ -175,9 +251,9 @@ def contains(git: pygit2.Repository, tip_sha: str, commit_sha: str) -> bool:
     return tip_sha == commit_sha or git.descendant_of(tip_sha, commit_sha)
 
 
-def _follow(git: pygit2.Repository, pull: Pull, now: datetime) -> None:
+def _follow(git: pygit2.Repository, pull: Pull, head: str | None, now: datetime) -> None:
     """Let one open pull request follow its refs, as GitHub does after a push."""
-    head, base = branch_tip(git, pull.head), branch_tip(git, pull.base)
+    base = branch_tip(git, pull.base)
     if head is None and base is not None and contains(git, base, pull.head_sha):
         # Merged by a push, and the branch deleted, before anybody looked.
         pull.become_merged(base, now)

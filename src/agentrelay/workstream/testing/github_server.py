@@ -9,15 +9,15 @@ commits. Where it differs from GitHub it is the stricter one: see
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from agentrelay.workstream.testing import _github_json as bodies
 from agentrelay.workstream.testing import _github_lifecycle as lifecycle
 from agentrelay.workstream.testing._github_apps import AppDesk
 from agentrelay.workstream.testing._github_door import NO_USER_AGENT, RATE_LIMIT, Door, moved
+from agentrelay.workstream.testing._github_issues import ISSUE_ROUTES
 from agentrelay.workstream.testing._github_pulls import PULL_ROUTES
 from agentrelay.workstream.testing._github_refusals import (
     NotImplementedRouteError,
@@ -30,46 +30,23 @@ from agentrelay.workstream.testing._github_routes import (
     find_route,
     read_fields,
 )
-from agentrelay.workstream.testing._github_store import Store
+from agentrelay.workstream.testing._github_store import Milestone, Review, Store
+from agentrelay.workstream.testing._github_view import PullView, view
 from agentrelay.workstream.testing._loopback import LoopbackServer, Request, Response
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     from agentrelay.workstream.testing._github_merge import MergeMethod
     from agentrelay.workstream.testing._github_settings import RepositorySettings, TokenTraits
-    from agentrelay.workstream.testing._github_store import HostedRepository, Pull
+    from agentrelay.workstream.testing._github_store import HostedRepository
 
 __all__ = ["GitHubServer", "PullView"]
 
 _PREFIX: Final = "/api/v3"
 # Any day does, as long as it is the same in every run.
 _NOW: Final = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class PullView:
-    """One pull request as a test looks at it.
-
-    Attributes:
-        number: Its number within the repository.
-        title: Its title.
-        body: Its text, or ``None``.
-        state: Open or closed; merged ones are closed.
-        merged: Whether its commits are in the base.
-        head: Branch it comes from.
-        base: Branch it goes into.
-        html_url: Its web address.
-    """
-
-    number: int
-    title: str
-    body: str | None
-    state: Literal["open", "closed"]
-    merged: bool
-    head: str
-    base: str
-    html_url: str
 
 
 class GitHubServer(LoopbackServer):
@@ -102,6 +79,9 @@ class GitHubServer(LoopbackServer):
         web_url: str | None = None,
         rate_limit: int = RATE_LIMIT,
         now: datetime = _NOW,
+        collaborators: Iterable[str] = ("hubot",),
+        teams: Iterable[str] = (),
+        knows_drafts: bool = True,
     ) -> None:
         """Make a double that hosts one repository and does not listen yet.
 
@@ -116,6 +96,10 @@ class GitHubServer(LoopbackServer):
                 own address unless told.
             rate_limit: Requests until the hourly quota is used up.
             now: Time of everything that happens, with a time zone.
+            collaborators: Logins that may be asked for a review or be assigned, besides
+                ``login``.
+            teams: Slugs of teams that may be asked for a review.
+            knows_drafts: Whether the repository's plan has draft pull requests.
         """
         super().__init__()
         self.now = now
@@ -130,6 +114,9 @@ class GitHubServer(LoopbackServer):
             default_branch=default_branch,
             first_number=first_number,
         )
+        self._first.collaborators |= {login, *collaborators}
+        self._first.teams |= set(teams)
+        self._first.knows_drafts = knows_drafts
 
     @property
     def api_url(self) -> str:
@@ -158,19 +145,48 @@ class GitHubServer(LoopbackServer):
         *,
         default_branch: str = "main",
         first_number: int = 1,
+        fork_of: str | None = None,
     ) -> None:
         """Host one more bare repository.
 
+        Args:
+            full_name: What it is called, ``"owner/name"``.
+            repository_path: A bare repository.
+            default_branch: Its default branch, as the API says it.
+            first_number: Number of its first pull request.
+            fork_of: What the repository is called that it is a fork of: pull requests
+                may go from one to the other.
+
         Raises:
-            ValueError: The name is taken.
+            ValueError: The name is taken, or nothing is called ``fork_of``.
         """
         with self._store.lock:
-            self._store.add(
+            parent = None if fork_of is None else self._hosted(fork_of)
+            added = self._store.add(
                 full_name,
                 _existing(repository_path),
                 default_branch=default_branch,
                 first_number=first_number,
             )
+            added.parent = parent
+
+    def add_milestone(self, title: str) -> int:
+        """Open a milestone in the first repository; return its number."""
+        with self._store.lock:
+            number = len(self._first.milestones) + 1
+            self._first.milestones[number] = Milestone(number, title, self.now)
+            return number
+
+    def review_pull(self, number: int, author: str) -> None:
+        """Approve a pull request of the first repository: its author is asked no longer.
+
+        Raises:
+            ValueError: There is no such pull request.
+        """
+        with self._store.lock:
+            pull = self._first.pull(number)
+            pull.reviews.append(Review(1500 + len(pull.reviews), author, pull.head_sha))
+            pull.reviewers = [login for login in pull.reviewers if login != author]
 
     def rename_repository(self, old: str, new: str) -> None:
         """Call a repository something else; its old name answers 301 and 307 from now on.
@@ -186,7 +202,7 @@ class GitHubServer(LoopbackServer):
         with self._store.lock:
             hosted = self._hosted(full_name)
             hosted.refresh(hosted.open_git(), self.now)
-            return [self._view(hosted, pull) for pull in hosted.pulls.values()]
+            return [view(self.web_url, hosted, pull) for pull in hosted.pulls.values()]
 
     def open_pull(
         self,
@@ -216,7 +232,7 @@ class GitHubServer(LoopbackServer):
                 author=self._login,
                 now=self.now,
             )
-            return self._view(hosted, pull)
+            return view(self.web_url, hosted, pull)
 
     def merge_pull(
         self, number: int, *, method: MergeMethod = "merge", full_name: str | None = None
@@ -232,7 +248,7 @@ class GitHubServer(LoopbackServer):
             hosted.refresh(git, self.now)
             pull = hosted.pull(number)
             lifecycle.merge_pull(hosted, git, pull, method=method, now=self.now)
-            return self._view(hosted, pull)
+            return view(self.web_url, hosted, pull)
 
     def close_pull(self, number: int, *, full_name: str | None = None) -> PullView:
         """Close a pull request without merging it; closing it again changes nothing.
@@ -246,7 +262,7 @@ class GitHubServer(LoopbackServer):
             pull = hosted.pull(number)
             if pull.state == "open":
                 pull.close(self.now)
-            return self._view(hosted, pull)
+            return view(self.web_url, hosted, pull)
 
     def handle(self, request: Request) -> Response:
         """Answer one request of the API; see the class for what it promises."""
@@ -293,7 +309,7 @@ class GitHubServer(LoopbackServer):
         return moved(request, f"{urls.api}/repositories/{moved_to}/installation")
 
     def _repository_call(self, request: Request, path: str, urls: bodies.Urls) -> Response:
-        routes = REPOSITORY_ROUTES + PULL_ROUTES
+        routes = REPOSITORY_ROUTES + PULL_ROUTES + ISSUE_ROUTES
         by_name = re.fullmatch(r"/repos/([^/]+/[^/]+)(/.*)?", path)
         by_id = re.fullmatch(r"/repositories/([0-9]+)(/.*)?", path)
         found = by_name or by_id
@@ -334,18 +350,6 @@ class GitHubServer(LoopbackServer):
         if hosted is None:
             raise ValueError(f"{full_name} is not hosted here")
         return hosted
-
-    def _view(self, hosted: HostedRepository, pull: Pull) -> PullView:
-        return PullView(
-            number=pull.number,
-            title=pull.title,
-            body=pull.body,
-            state=pull.state,
-            merged=pull.merged,
-            head=pull.head,
-            base=pull.base,
-            html_url=f"{self.web_url}/{hosted.full_name}/pull/{pull.number}",
-        )
 
 
 def _existing(path: os.PathLike[str] | str) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runner import StandardWorkstreamRunner
 from agentrelay.workstream.implementations import (
     GhWorkstreamIntegrator,
@@ -227,7 +228,7 @@ class World:
         return GitWorkstreamPreparer(repo, graph, **{"token": self.token, **settings})
 
     def integrator(self, repo: Path, **settings: Any) -> GhWorkstreamIntegrator:
-        """Return an integrator that asks this world's GitHub.
+        """Return an integrator that asks this world's GitHub, and waits for nothing.
 
         Args:
             repo: Repository the lanes were prepared in.
@@ -236,7 +237,7 @@ class World:
         return GhWorkstreamIntegrator(repo, **{**self._github_settings, **settings})
 
     def teardown(self, repo: Path, **settings: Any) -> GitWorkstreamTeardown:
-        """Return a teardown that asks this world's GitHub.
+        """Return a teardown that asks this world's GitHub, and waits for nothing.
 
         Args:
             repo: Repository the lanes were prepared in.
@@ -286,6 +287,9 @@ class World:
             "token": self.token,
             "api_url": self.github.api_url,
             "full_name": self.full_name,
+            # Nothing a test plans is worth waiting for: failures that pass are met by
+            # asking again at once, and pauses GitHub asks for are errors.
+            "policy": RetryPolicy(first_wait_s=0.0, longest_wait_s=0.0),
         }
 
 
