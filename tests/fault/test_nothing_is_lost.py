@@ -265,6 +265,18 @@ def test_a_staged_file_that_has_the_name_of_a_staged_folder_is_kept(place: Place
     assert b"edited since" in place.kept()["unstaged"].values()
 
 
+@pytest.mark.parametrize("other", ["%/git%7E1", "%"])
+def test_a_file_that_has_the_other_name_already_is_kept_too(place: Place, other: str) -> None:
+    """The name under which a refused one is kept is taken from nobody."""
+    (place.worktree / "git~1").write_text("odd")
+    (place.worktree / other).parent.mkdir(exist_ok=True)
+    (place.worktree / other).write_text("even")
+    place.tear_down()
+    kept = place.kept()["untracked"]
+    assert kept["%_/git%7E1"] == b"odd"
+    assert kept[other] == b"even"
+
+
 def test_commits_the_remote_branch_had_before_are_kept(place: Place) -> None:
     """Others pushed, the user fetched, somebody deleted the remote branch."""
     theirs = commit_files(place.bare, {"theirs": "x"}, message="theirs", branch=BRANCH)

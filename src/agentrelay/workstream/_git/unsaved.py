@@ -263,13 +263,14 @@ def tree_with(
     if base is not None:
         index.read_tree(handle[base].peel(pygit2.Tree))
     folders = _folders(index)
-    for path in paths:
+    # Those under a name of our own come last: it must be nobody else's.
+    for path in sorted(paths, key=lambda path: bool(_REFUSED.search(path))):
         found = _blob_at(handle, worktree_path, path)
         if found is None:
             if path in index:
                 index.remove(path)
             continue
-        name = _escaped(path) if _REFUSED.search(path) else path
+        name = _escaped(path, index) if _REFUSED.search(path) else path
         if name in folders:
             # A file where the base has a folder.
             for below in [entry.path for entry in index if entry.path.startswith(f"{name}/")]:
@@ -278,9 +279,13 @@ def tree_with(
     return str(index.write_tree(handle))
 
 
-def _escaped(path: str) -> str:
-    """Return a name git accepts, from which the path can be read."""
-    return "%/" + quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
+def _escaped(path: str, taken: pygit2.Index) -> str:
+    """Return a name git accepts, from which the path can be read, and which is free."""
+    folder = "%"
+    name = quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
+    while folder in taken or f"{folder}/{name}" in taken:
+        folder += "_"
+    return f"{folder}/{name}"
 
 
 def _mode_at(root: Path, name: str) -> int | None:
