@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import settings
 
 import agentrelay.workstream
 
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest_plugins = ["pytester"]
+
+# Disks and loaded machines are slow at times, and that is no failure. Where a change waits
+# for the outcome the same examples are tried each time; new ones are for everybody's desk.
+settings.register_profile("desk", deadline=None, print_blob=True)
+settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 # Every event the interpreter raises before it starts or becomes a program.
 # Source: the audit events table of the Python documentation.
