@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import settings
 
 import agentrelay.workstream
 
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytest_plugins = ["pytester"]
+
+# Disks and loaded machines are slow at times, and that is no failure. Where a change waits
+# for the outcome the same examples are tried each time; new ones are for everybody's desk.
+settings.register_profile("desk", deadline=None, print_blob=True)
+settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 # Every event the interpreter raises before it starts or becomes a program.
 # Source: the audit events table of the Python documentation.
@@ -130,6 +138,24 @@ def everything_imported() -> None:
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
     importlib.import_module("github")
+
+
+@pytest.fixture
+def fresh_package() -> Iterator[None]:
+    """Let the package be imported anew within a test, and put back what was there.
+
+    The packages themselves have to go as well: importing a module anew would change the
+    attribute of the old package, and some tests after this one would meet two of a class.
+    """
+
+    def ours() -> list[str]:
+        return [name for name in sys.modules if name.split(".")[0] == "agentrelay"]
+
+    before = {name: sys.modules.pop(name) for name in ours()}
+    yield
+    for name in ours():
+        del sys.modules[name]
+    sys.modules.update(before)
 
 
 @pytest.fixture

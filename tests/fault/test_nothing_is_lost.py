@@ -265,6 +265,18 @@ def test_a_staged_file_that_has_the_name_of_a_staged_folder_is_kept(place: Place
     assert b"edited since" in place.kept()["unstaged"].values()
 
 
+@pytest.mark.parametrize("other", ["%/git%7E1", "%"])
+def test_a_file_that_has_the_other_name_already_is_kept_too(place: Place, other: str) -> None:
+    """The name under which a refused one is kept is taken from nobody."""
+    (place.worktree / "git~1").write_text("odd")
+    (place.worktree / other).parent.mkdir(exist_ok=True)
+    (place.worktree / other).write_text("even")
+    place.tear_down()
+    kept = place.kept()["untracked"]
+    assert kept["%_/git%7E1"] == b"odd"
+    assert kept[other] == b"even"
+
+
 def test_commits_the_remote_branch_had_before_are_kept(place: Place) -> None:
     """Others pushed, the user fetched, somebody deleted the remote branch."""
     theirs = commit_files(place.bare, {"theirs": "x"}, message="theirs", branch=BRANCH)
@@ -486,3 +498,15 @@ def test_a_disk_mounted_in_the_worktree_is_not_emptied(place: Place) -> None:
     assert status == 0
     assert "shared cache" in said.read_text()
     assert "unmount it" in said.read_text()
+
+
+def test_an_ignored_file_beside_a_tracked_one_in_an_ignored_folder_is_kept(place: Place) -> None:
+    """Somebody added one file of the folder by force; libgit2 then lists none of the others."""
+    exclude = place.repo / ".git/info/exclude"
+    exclude.write_text(exclude.read_text() + "build/\n")
+    commit_files(place.worktree, {"build/keep.txt": "tracked"}, message="By force")
+    (place.worktree / "build" / "deep").mkdir()
+    (place.worktree / "build" / "deep" / "result.bin").write_text("days of work")
+    place.tear_down()
+    assert not place.worktree.exists()
+    assert place.kept()["ignored"]["build/deep/result.bin"] == b"days of work"

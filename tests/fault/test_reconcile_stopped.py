@@ -38,6 +38,10 @@ _SOURCE: Final = str(Path(implementations.__file__).parent.parent)
 _STRIDE: Final = 149
 
 
+# What is interrupted while it is made is taken apart half made.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 class Stopped(BaseException):
     """The run is over, at the tracer's word."""
 

@@ -14,6 +14,8 @@ from typing import Literal, Optional, assert_type
 
 from agentrelay.workstream import (
     CredentialsRejectedError,
+    Finding,
+    FindingLevel,
     FoundLane,
     GhIntegrationAutoMerger,
     GhIntegrationMergeChecker,
@@ -57,6 +59,7 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    diagnose,
     forget,
     reconcile,
     record_merge,
@@ -496,3 +499,32 @@ def find_lost_work(repo: Path) -> None:
     assert_type(forget(repo, [work, "nightly/parser/x/y"]), list[RescuedWork])
     forget(repo, older_than_s=86_400.0, graph="nightly")
     forget(repo, graph="nightly", lane_timeout_s="1")  # type: ignore[arg-type]
+
+
+# --- is everything ready? ---------------------------------------------------------------
+
+
+def is_ready(repo: Path) -> bool:
+    """Read every field of every finding."""
+    app = GitHubApp(12345, private_key_path=Path("app.pem"))
+    diagnose(
+        repo,
+        remote="upstream",
+        base_branch="dev",
+        merge_target_branch="main",
+        token=app,
+        ssh_key=Path("key"),
+        api_url="https://ghe.example/api/v3",
+        full_name="octo/widgets",
+        api_timeout_s=5,
+        network_timeout_s=2.5,
+        clock=lambda: 0.0,
+    )
+    diagnose(repo, "upstream")  # type: ignore[call-arg]  # settings are passed by name
+    found = assert_type(diagnose(repo), list[Finding])
+    for finding in found:
+        assert_type(finding.name, str)
+        assert_type(finding.level, FindingLevel)
+        assert_type(finding.sentence, str)
+        assert_type(finding.fix, Optional[str])
+    return all(finding.level is not FindingLevel.PROBLEM for finding in found)

@@ -14,13 +14,12 @@ _SENTENCE = (
 )
 
 
+@pytest.mark.usefixtures("fresh_package")
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_the_extra_one_sentence_says_what_to_install(
     missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Status 2, nothing on stdout, no traceback: the sentence can be copied to a shell."""
-    for name in [name for name in sys.modules if name.startswith("agentrelay.workstream.cli")]:
-        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
     assert main() == 2
     said = capsys.readouterr()
@@ -39,13 +38,11 @@ def test_python_m_runs_the_same_program(
     assert capsys.readouterr().out.startswith("agentrelay-workstream, version ")
 
 
+@pytest.mark.usefixtures("fresh_package")
 def test_help_needs_neither_libgit2_nor_the_github_client(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Reading about the commands works where the backends cannot be loaded."""
-    for name in [name for name in sys.modules if name.startswith("agentrelay.workstream.")]:
-        if not name.startswith("agentrelay.workstream.testing"):
-            monkeypatch.delitem(sys.modules, name)
     for backend in ("pygit2", "github", "requests"):
         monkeypatch.setitem(sys.modules, backend, None)
     monkeypatch.setattr(sys, "argv", ["agentrelay-workstream", "prepare", "--help"])

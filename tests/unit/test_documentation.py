@@ -43,6 +43,7 @@ _PAGES: Final = (
     "docs/ARCHITECTURE.md",
     "docs/cli.md",
     "docs/credentials.md",
+    "docs/fault-matrix.md",
     "docs/github-faults.md",
     "docs/pull-requests.md",
     "docs/reliability.md",

@@ -42,6 +42,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.merge": ("MergeCheck", "MergeEvent", "MergeVerdict", "record_merge"),
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
+        "Finding",
+        "FindingLevel",
         "FoundLane",
         "GhIntegrationAutoMerger",
         "GhIntegrationMergeChecker",
@@ -55,12 +57,14 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "reconcile",
         "RescuedWork",
         "RestoredWork",
+        "diagnose",
         "forget",
         "rescued",
         "restore",
     ),
     "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_auto_merger": ("GhIntegrationAutoMerger",),
+    "implementations.workstream_doctor": ("Finding", "FindingLevel", "diagnose"),
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_merge_checker": ("GhIntegrationMergeChecker",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
@@ -308,7 +312,9 @@ def test_the_status_is_a_string_enumeration() -> None:
     assert front_door.WorkstreamStatus.__bases__ == (str, Enum)
 
 
-@pytest.mark.parametrize("name", ["WorkstreamSpec", "TaskSummary", "WorkstreamRunResult"])
+@pytest.mark.parametrize(
+    "name", ["WorkstreamSpec", "TaskSummary", "WorkstreamRunResult", "Finding"]
+)
 def test_specifications_and_snapshots_are_frozen(name: str) -> None:
     """They are hashable values, and a change is a new one."""
     parameters = _get(name).__dataclass_params__

@@ -55,6 +55,8 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 from agentrelay.workstream.implementations import (
+    Finding,
+    FindingLevel,
     FoundLane,
     GhIntegrationAutoMerger,
     GhIntegrationMergeChecker,
@@ -67,6 +69,7 @@ from agentrelay.workstream.implementations import (
     Reconciliation,
     RescuedWork,
     RestoredWork,
+    diagnose,
     forget,
     reconcile,
     rescued,
@@ -75,6 +78,8 @@ from agentrelay.workstream.implementations import (
 
 __all__ = [
     "CredentialsRejectedError",
+    "Finding",
+    "FindingLevel",
     "FoundLane",
     "GhIntegrationAutoMerger",
     "GhIntegrationMergeChecker",
@@ -119,6 +124,7 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "diagnose",
     "forget",
     "reconcile",
     "record_merge",

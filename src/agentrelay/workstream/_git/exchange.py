@@ -258,6 +258,8 @@ class Callbacks(pygit2.RemoteCallbacks):
 
     def push_negotiation(self, updates: list[Any]) -> None:
         """Compare what the remote has now with what the caller saw: the lease."""
+        # Nothing looks at the clock while the remote lists its refs.
+        self._check_deadline("nothing was sent")
         for update in updates:
             ref = update.dst_refname
             now = None if str(update.src) == _NOBODY else str(update.src)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, refuse_links
 from agentrelay.workstream._lane import SIGNALS_DIR, WORKTREES_DIR
 
 __all__ = ["exclude_lane_directories"]
@@ -20,11 +20,13 @@ def exclude_lane_directories(repository: OpenRepository) -> None:
 
     Raises:
         RepositoryError: The file cannot be written.
+        LaneConflictError: It is a link, and could lead outside the repository.
 
     Source:
         gitignore(5): patterns in ``$GIT_COMMON_DIR/info/exclude`` are not shared.
     """
     path = repository.common_dir / "info" / "exclude"
+    refuse_links(path, below=repository.common_dir)
     with repository_failures("exclude the lanes' directories", path=path):
         try:
             data = path.read_bytes()

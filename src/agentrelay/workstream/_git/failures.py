@@ -6,8 +6,11 @@ operation and the operand come from the caller, and libgit2's text is a detail.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import pygit2
@@ -34,13 +37,14 @@ __all__ = [
     "says_locked",
 ]
 
-# What libgit2 1.9 cannot read, by the words of its own refusal, and what it opens and
-# then fails on.
+# What libgit2 1.9 cannot read, by the words of its own refusal without their spaces, and
+# what it opens and then fails on. The longer word comes before the one it contains.
 UNSUPPORTED: Final = {
     "refstorage": "the reftable ref format",
-    "objectformat": "SHA-256 object names",
-    "partialclone": "partial clones",
     "compatobjectformat": "a second object format",
+    "objectformat": "SHA-256 object names",
+    "unknown object format": "SHA-256 object names",
+    "partialclone": "partial clones",
 }
 
 # libgit2 1.9: src/libgit2/filebuf.c and refdb_fs.c. There is no error code for it.
@@ -67,6 +71,38 @@ _REFUSED: Final = (
     "unable to authenticate",
     "callback returned unsupported credentials",
 )
+
+_OWNER: Final = (
+    "The repository belongs to another user. Add its path to 'safe.directory' in this user's "
+    "or the system's git configuration."
+)
+_ROOM: Final = "Free some disk space and repeat the operation."
+_RIGHTS: Final = "Make the directory writable for this user and repeat the operation."
+_GARBAGE: Final = "A ref's file holds garbage: look at it, then write the right id or delete it."
+# What this machine refused, by libgit2's or the system's words: also while a remote was
+# talked to, where libgit2 has no number for it.
+_DISK_HINTS: Final = {
+    "not owned by current user": _OWNER,
+    "no space left": _ROOM,
+    "disk quota": _ROOM,
+    "file too large": "Raise the limit of the size of files, and repeat the operation.",
+    "too many open files": "Raise the limit of open files, or run fewer lanes at once, and repeat.",
+    "read-only file system": _RIGHTS,
+    "permission denied": _RIGHTS,
+    "corrupted loose ref": _GARBAGE,
+    "corrupted packed ref": _GARBAGE,
+}
+# libgit2 1.9, src/util/errors.c: nothing was recorded for this failure.
+_NO_WORDS: Final = "no error"
+_WAY: Final = "Something is where a file or a directory belongs: look at it, then remove it."
+_FILE_HINTS: Final = {
+    "unsupported mandatory extension": (
+        "The index has a format libgit2 cannot read. Run 'git update-index --no-split-index' "
+        "or 'git sparse-checkout disable' in that worktree, then repeat."
+    ),
+    "is a directory": _WAY,
+    "not a directory": _WAY,
+}
 
 
 def say(error: BaseException) -> str:
@@ -122,7 +158,7 @@ def open_failure(path: object, error: Exception) -> RepositoryError:
     words = say(error)
     lowered = words.lower()
     for key, name in UNSUPPORTED.items():
-        if key in lowered:
+        if key in lowered.replace(" ", ""):
             return RepositoryError(
                 f"'{path}' uses {name}, which libgit2 cannot open ({words})",
                 path=path,
@@ -137,7 +173,8 @@ def open_failure(path: object, error: Exception) -> RepositoryError:
     return RepositoryError(
         f"cannot open the repository '{path}': {words}",
         path=path,
-        hint=_local_hint(error)
+        hint=_unreadable_hint(lowered)
+        or _local_hint(error)
         or "Check the repository's and the user's git configuration for errors, and that "
         "both can be read.",
     )
@@ -160,29 +197,35 @@ def repository_failures(operation: str, *, path: object, hint: str | None = None
     except WorkstreamError:
         raise
     except (pygit2.GitError, OSError) as error:
-        message = f"cannot {operation} in '{path}': {say(error)}"
+        words = say(error)
+        if words == _NO_WORDS:
+            words = _reason_of_none(path)
+        message = f"cannot {operation} in '{path}': {words}"
         raise RepositoryError(message, path=path, hint=hint or _local_hint(error)) from error
 
 
+def _reason_of_none(path: object) -> str:
+    """Return why something failed that libgit2 has no words for."""
+    with suppress(OSError):
+        if shutil.disk_usage(str(path)).free == 0:
+            return os.strerror(errno.ENOSPC)
+    return "libgit2 gives no reason"
+
+
+def _unreadable_hint(text: str) -> str | None:
+    """Return what to do where a repository is not opened because a file cannot be read."""
+    if "permission denied" in text:
+        return "Make the named file readable for this user, or let HOME name this user's home."
+    return None
+
+
 def _local_hint(error: Exception) -> str | None:
-    """Return what to do about the failures that a disk or its owner causes."""
+    """Return what to do about the failures that a disk, its owner or a file causes."""
     text = str(error).lower()
-    if "not owned by current user" in text:
-        return (
-            "The repository belongs to another user. Add its path to 'safe.directory' in "
-            "this user's or the system's git configuration."
-        )
-    if "unsupported mandatory extension" in text:
-        return (
-            "The index has a format libgit2 cannot read. Run 'git update-index "
-            "--no-split-index' or 'git sparse-checkout disable' in that worktree, then repeat."
-        )
-    if "no space left" in text or "disk quota" in text:
-        return "Free some disk space and repeat the operation."
-    if "too many open files" in text:
-        return "Raise the limit of open files, or run fewer lanes at once, and repeat."
-    if "read-only file system" in text or "permission denied" in text:
-        return "Make the directory writable for this user and repeat the operation."
+    for table in (_DISK_HINTS, _FILE_HINTS):
+        for words, hint in table.items():
+            if words in text:
+                return hint
     return None
 
 
@@ -218,11 +261,20 @@ def _user_info(url: str) -> list[str]:
     return [part for part in (before, *before.split(":")) if part not in {"", "git"}]
 
 
+def _no_credential_hint(text: str, searched: str | None) -> str:
+    """Return what to do where something asked for a credential and was offered none."""
+    if "proxy authentication" in text:
+        return "Put the proxy's user name and password into the proxy's own URL."
+    return searched or "Pass a token, or put one where git credentials are looked for."
+
+
 def _remote_error(
     error: Exception, operation: str, url: str, source: str | None, searched: str | None
 ) -> WorkstreamError:
     """Choose the error for a failed exchange with a remote."""
     words = redact(say(error), *_user_info(url))
+    # libgit2 calls it the user's decision; nobody was asked.
+    words = words.replace("user rejected certificate", "untrusted certificate or host key")
     lowered = words.lower()
     message = f"cannot {operation} at '{redact(url)}': {words}"
     if isinstance(error, pygit2.CertificateError) or "certificate" in lowered:
@@ -238,7 +290,9 @@ def _remote_error(
             f"cannot {operation} at '{redact(url)}': {offered} ({words})",
             url=url,
             source=source,
-            hint=searched if source is None else "Check that the token is valid and may do this.",
+            hint=_no_credential_hint(lowered, searched)
+            if source is None
+            else "Check that the token is valid and may do this.",
         )
     if "status code: 404" in lowered or "repository not found" in lowered:
         return RemoteError(
@@ -249,6 +303,11 @@ def _remote_error(
         )
     if isinstance(error, OSError) and "timed out" not in lowered and error.errno is not None:
         return RepositoryError(message, path=url, hint=_local_hint(error))
-    return RemoteUnavailableError(
-        message, url=url, hint="Check that the remote is reachable, then try again."
-    )
+    # libgit2 has no error number for what this disk refused while it talked to a remote.
+    if "failed to connect" not in lowered and any(text in lowered for text in _DISK_HINTS):
+        return RepositoryError(message, path=url, hint=_local_hint(error))
+    hint = "Check that the remote is reachable, then try again."
+    if "unsupported url protocol" in lowered:
+        # What libgit2 says of any path at which it finds no repository.
+        hint = "Is there a repository at that path? Otherwise use an https or ssh address."
+    return RemoteUnavailableError(message, url=url, hint=hint)

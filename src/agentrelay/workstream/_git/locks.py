@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
-from agentrelay.workstream.errors import LaneBusyError, RepositoryError
+from agentrelay.workstream.errors import LaneBusyError, LaneConflictError, RepositoryError
 
 __all__ = ["Backoff", "hold", "reading", "until_free"]
 
@@ -67,8 +67,12 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
 
     Raises:
         LaneBusyError: Somebody else held it all that time.
+        LaneConflictError: The lock file is a link.
         RepositoryError: The lock file cannot be made.
     """
+    if lock_path.is_symlink():
+        message = f"'{lock_path}' is a symbolic link, and could lead outside the repository"
+        raise LaneConflictError(message, obstacle=lock_path, hint="Look at it, then remove it.")
     started = time.monotonic()
     key = str(lock_path)
     with _registry:
@@ -84,11 +88,9 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
     if not mine.lock.acquire(timeout=timeout_s):
         raise busy
     try:
-        left_s = max(0.0, timeout_s - (time.monotonic() - started))
         file_lock = FileLock(lock_path, thread_local=False)
         try:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
-            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+            _acquire(file_lock, lock_path, ends_at=started + timeout_s)
         except Timeout:
             raise busy from None
         except OSError as error:
@@ -102,6 +104,21 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
             file_lock.release()
     finally:
         mine.lock.release()
+
+
+def _acquire(file_lock: BaseFileLock, lock_path: Path, *, ends_at: float) -> None:
+    """Lock a file, made anew whenever somebody removes its directory meanwhile."""
+    while True:
+        left_s = max(0.0, ends_at - time.monotonic())
+        try:
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+        except FileNotFoundError:
+            if not left_s:
+                raise
+            threading.Event().wait(_POLL_S)
+        else:
+            return
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,12 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.reflog import log_update
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
+from agentrelay.workstream._git.repository import (
+    HEX_LENGTH,
+    OpenRepository,
+    read_ref,
+    refuse_links,
+)
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = [
@@ -28,6 +33,7 @@ __all__ = [
     "delete_ref",
     "move_ref",
     "refs_below",
+    "refuse_blocked",
     "release_dead_lock",
     "release_dead_locks_below",
     "set_tracking_ref",
@@ -130,12 +136,12 @@ def _write_once(
     """Write once, or raise :class:`LockedError`."""
     common_dir = repository.common_dir
     loose = common_dir / ref
-    _refuse_refs_around(repository, ref)
+    refuse_blocked(repository, ref)
     try:
         loose.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         # A branch was made there just now.
-        _refuse_refs_around(repository, ref)
+        refuse_blocked(repository, ref)
         raise LockedError(f"'{loose.parent}' is no directory") from error
     except FileNotFoundError as error:
         raise LockedError(f"'{loose.parent}' is being pruned") from error
@@ -150,35 +156,44 @@ def _write_once(
             try:
                 _drop_empty_directories(path)
             except OSError as error:
-                _refuse_refs_around(repository, ref)
+                refuse_blocked(repository, ref)
                 raise LockedError(f"'{path}' is a directory in use") from error
         log_update(repository, ref, now, commit_id, message=message)
         lock.commit()
     return True
 
 
-def _refuse_refs_around(repository: OpenRepository, ref: str) -> None:
-    """Refuse a ref that would have to be a file and a directory.
+def refuse_blocked(
+    repository: OpenRepository,
+    ref: str,
+    *,
+    hint: str = "Rename or delete that branch, or rename the graph.",
+) -> None:
+    """Refuse a ref that cannot be made, because of another ref or of a link in its path.
+
+    Args:
+        repository: Repository it would be in.
+        ref: Full ref name.
+        hint: What the reader can do about the other.
 
     Raises:
-        LaneConflictError: There is a ref above or below it.
+        LaneConflictError: There is a ref above or below it, or a link there leads its file
+            or its log elsewhere.
     """
+    for top in (repository.common_dir / "refs", repository.common_dir / "logs"):
+        refuse_links(top / ref.removeprefix("refs/" if top.name == "refs" else ""), below=top)
     parts = ref.split("/")
     for length in range(3, len(parts)):
         shorter = "/".join(parts[:length])
         if read_ref(repository.common_dir, shorter) is not None:
             text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
-            raise LaneConflictError(
-                text, obstacle=shorter, hint="Rename or delete that branch, or rename the graph."
-            )
+            raise LaneConflictError(text, obstacle=shorter, hint=hint)
     packed = _contents(repository.common_dir / "packed-refs")
     if (repository.common_dir / ref).is_dir() or f" {ref}/".encode() in packed:
         below = refs_below(repository, f"{ref}/")
         if below:
             text = f"the ref '{below[0]}' exists, so '{ref}' cannot be created above it"
-            raise LaneConflictError(
-                text, obstacle=below[0], hint="Rename or delete that branch, or rename the graph."
-            )
+            raise LaneConflictError(text, obstacle=below[0], hint=hint)
 
 
 def refs_below(repository: OpenRepository, prefix: str) -> list[str]:
@@ -352,8 +367,10 @@ def _prepare(scratch: Path, after: bytes, before: bytes) -> None:
     """Write the new ``packed-refs`` aside, if there is to be one."""
     if after == before:
         return
-    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git.
-    with scratch.open("wb") as stream:
+    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git. A new
+    # file always: what is there may be a link to somebody's.
+    scratch.unlink(missing_ok=True)
+    with scratch.open("xb") as stream:
         stream.write(after)
         stream.flush()
         os.fsync(stream.fileno())

@@ -8,6 +8,7 @@ redirect before asking. Each of these is closed here.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 import pygit2
+from pygit2.enums import ConfigLevel
 
 from agentrelay.workstream._git import libgit2
-from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
+from agentrelay.workstream._git.exchange import Callbacks, Endpoint, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
     is_torn,
@@ -29,7 +31,7 @@ from agentrelay.workstream._git.failures import (
 )
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
-from agentrelay.workstream._git.refs import set_tracking_ref
+from agentrelay.workstream._git.refs import refuse_blocked, set_tracking_ref
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
@@ -43,6 +45,10 @@ from agentrelay.workstream.errors import (
 
 __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
 
+# GIT_DIRECTION_FETCH and GIT_DIRECTION_PUSH, include/git2/net.h.
+_DIRECTIONS: Final = {"fetch": 0, "push": 1}
+_HELPER: Final = re.compile(r"[A-Za-z0-9+.-]+::")
+_REWRITE: Final = re.compile(r"url\.(?P<base>.*)\.(?P<kind>(?:push)?insteadof)", re.DOTALL)
 # No lease: the ref is our own and nobody else counts on it.
 _ANYWHERE: Final = "anywhere"
 
@@ -79,8 +85,17 @@ class RemoteEnd:
 
         Raises:
             CredentialsRejectedError: The remote refused the credential, or none was found.
+            LaneConflictError: A stale remote-tracking ref stands where a new one belongs.
             RemoteUnavailableError: No usable answer in time.
         """
+        for branch in branches:
+            # Found out now, and not when the remote has been changed already.
+            refuse_blocked(
+                self.repository,
+                self.tracking_ref(branch),
+                hint=f"If the remote has no such branch any more, 'git remote prune "
+                f"{self.access.remote}' removes it; else rename that branch.",
+            )
         names = " and ".join(f"'{branch}'" for branch in branches)
         # Without a destination: what libgit2 has locked when it is killed stays locked, and
         # the base's tracking ref is every lane's.
@@ -118,21 +133,10 @@ class RemoteEnd:
             CredentialsRejectedError: The remote refused the credential, or none was found.
             RemoteUnavailableError: No usable answer in time.
         """
-
-        def attempt() -> dict[str, str]:
-            remote, url = self._connect_to("list")
-            callbacks = Callbacks(url, self.access, ends_at=ends_at)
-            with _translated("list the branches", url, callbacks):
-                heads = remote.list_heads(callbacks=callbacks, proxy=self._proxy(url))
-                return {str(head.name): str(head.oid) for head in heads}
-
-        ends_at = time.monotonic() + self.access.deadline_s
-        libgit2.configure_network()
-        there = until_free(attempt, busy=is_transient, what="list the branches")
         wanted = f"refs/heads/{prefix}"
         return {
             ref.removeprefix("refs/heads/"): tip
-            for ref, tip in there.items()
+            for ref, tip in self.list_heads().items()
             if ref.startswith(wanted)
         }
 
@@ -186,6 +190,36 @@ class RemoteEnd:
         ref = f"refs/heads/{branch}"
         self._push(f":{ref}", ref, expected, f"delete '{branch}'")
         set_tracking_ref(self.repository, self.tracking_ref(branch), None)
+
+    def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:
+        """List the remote's refs; nothing is transferred or written, on either side.
+
+        Args:
+            purpose: Whom to ask. A server lists its refs for a push only to a credential
+                that may push at all; which refs it would take is not told.
+
+        Returns:
+            Hex ids by full ref name.
+
+        Raises:
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+
+        Source:
+            gitprotocol-http(5), "Discovering References"; both services begin with it.
+        """
+        operation = f"list the refs for a {purpose}"
+
+        def attempt() -> dict[str, str]:
+            remote, url = self._connect_to("push" if purpose == "push" else "list")
+            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            with _translated(operation, url, callbacks):
+                remote.connect(callbacks, _DIRECTIONS[purpose], self._proxy(url))
+                return {str(head.name): str(head.oid) for head in remote.list_heads(connect=False)}
+
+        ends_at = time.monotonic() + self.access.deadline_s
+        libgit2.configure_network()
+        return until_free(attempt, busy=is_transient, what=operation)
 
     def _push(
         self,
@@ -383,7 +417,11 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         raise _no_remote(repository, access.remote) from error
     url = _absolute(remote.url or "", repository)
     push_url = _absolute(remote.push_url or remote.url or "", repository)
-    if repository.handle.is_shallow and (url.startswith(("/", "file:"))):
+    for address in (url, push_url):
+        _refuse_program(address, repository, access.remote)
+    _refuse_led_away(repository, access.remote, url, key="url")
+    _refuse_led_away(repository, access.remote, push_url, key="pushurl")
+    if repository.handle.is_shallow and url.startswith(("/", "file:")):
         message = f"'{repository.path}' is a shallow clone, and its remote '{redact(url)}' a path"
         raise RepositoryError(
             message,
@@ -391,6 +429,62 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
             hint="libgit2 would damage it: run 'git fetch --unshallow', or use another address.",
         )
     return RemoteEnd(repository, access, redact(url), redact(push_url))
+
+
+def _refuse_program(url: str, repository: OpenRepository, name: str) -> None:
+    """Refuse an address that git would start a program for, before anything resolves it.
+
+    Source:
+        gitremote-helpers(7), "URL SYNTAX"; and that ssh takes a host for an option if it
+        starts with a dash (CVE-2017-1000117).
+    """
+    if _HELPER.match(url) or Endpoint.of(url).host.startswith("-"):
+        message = f"the remote '{name}' of '{repository.path}' has an address that names a program"
+        raise RepositoryError(
+            message,
+            path=repository.path,
+            hint="Use an https or ssh address, or a path; remote helpers are not run.",
+        )
+
+
+def _refuse_led_away(repository: OpenRepository, name: str, url: str, *, key: str) -> None:
+    """Refuse an address that the repository's own rules lead to another host.
+
+    Every worktree shares that configuration, so whoever works in one could have the token
+    sent anywhere by a single line. Rules of the user's or the system's are believed.
+    """
+    if _is_local(url):
+        return
+    config = repository.handle.config
+    keys = [f"remote.{name}.{key}", f"remote.{name}.url"]
+    raw = next((str(config[name]) for name in keys if name in config), url)
+    written, led = Endpoint.of(raw), Endpoint.of(url)
+    same_port = written.scheme != led.scheme or written.port == led.port
+    if written.host == led.host and same_port:
+        return
+    for entry in config:
+        rule = _REWRITE.fullmatch(entry.name)
+        if (
+            rule is not None
+            and entry.level in {ConfigLevel.LOCAL, ConfigLevel.WORKTREE}
+            and raw.startswith(str(entry.value))
+            and url.startswith(rule["base"])
+        ):
+            message = (
+                f"url.*.insteadOf in the configuration of '{repository.path}' leads the "
+                f"remote '{name}' to another host, '{redact(led.name)}'"
+            )
+            raise RepositoryError(
+                message,
+                path=repository.path,
+                hint="No credential follows. Write the new address into the remote itself, or "
+                "the rule into your own configuration ('git config --global').",
+            )
+
+
+def _is_local(url: str) -> bool:
+    """Return whether an address is a path of this machine."""
+    return url.startswith(("/", "~", ".", "file:")) or not url
 
 
 def _no_remote(repository: OpenRepository, name: str) -> RepositoryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
+    "is_commit_id",
     "open_repository",
     "read_ref",
     "refuse_links",
@@ -27,6 +29,10 @@ __all__ = [
 
 # Length of a SHA-1 object name in hex; other formats are refused.
 HEX_LENGTH: Final = 40
+_OBJECT_NAME: Final = re.compile(rf"[0-9a-f]{{{HEX_LENGTH}}}")
+# Where files are made and removed in the common directory besides git's own: a link planted
+# there would lead the writing elsewhere.
+_WRITTEN_DIRS: Final = ("worktrees", "agentrelay/lanes", "agentrelay/held", "agentrelay/trash")
 # Metadata sections take milliseconds; a minute means somebody hangs.
 _METADATA_WAIT_S: Final = 60.0
 
@@ -116,9 +122,14 @@ class OpenRepository:
         found = read_ref(self.common_dir, ref)
         if found is None:
             return None
-        if found in self.handle and isinstance(self.handle[found], pygit2.Commit):
+        if (
+            is_commit_id(found)
+            and found in self.handle
+            and isinstance(self.handle[found], pygit2.Commit)
+        ):
             return found
-        message = f"the ref '{ref}' of '{self.path}' leads to {found}, which is no commit here"
+        shown = found if is_commit_id(found) else ascii(found[:HEX_LENGTH])
+        message = f"the ref '{ref}' of '{self.path}' leads to {shown}, which is no commit here"
         raise RepositoryError(
             message, path=self.path, hint="Fetch that commit, or look with 'git fsck'."
         )
@@ -143,6 +154,11 @@ class OpenRepository:
             return False
 
 
+def is_commit_id(text: str) -> bool:
+    """Return whether a text is a full object name, and not a ref's or garbage."""
+    return _OBJECT_NAME.fullmatch(text) is not None
+
+
 def common_dir_of(git_dir: Path) -> Path:
     """Return the directory shared by all worktrees of a repository.
 
@@ -159,6 +175,8 @@ def common_dir_of(git_dir: Path) -> Path:
 def read_ref(common_dir: Path, ref: str) -> str | None:
     """Return what a ref points to, read from the files, or ``None``.
 
+    What is there need not be an object name: somebody may have written anything.
+
     Args:
         common_dir: The repository's common directory.
         ref: Full ref name; symbolic refs are not followed.
@@ -171,13 +189,13 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
     name = ref.encode()
     for _ in range(2):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            text = loose.read_text().strip()
+            text = loose.read_bytes().decode("ascii", "replace").strip()
             if text and not text.startswith("ref:"):
                 return text
         with contextlib.suppress(FileNotFoundError):
             for line in (common_dir / "packed-refs").read_bytes().splitlines():
                 if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
-                    return line[:HEX_LENGTH].decode()
+                    return line[:HEX_LENGTH].decode("ascii", "replace")
     return None
 
 
@@ -195,6 +213,7 @@ def open_repository(path: Path) -> OpenRepository:
     Raises:
         RepositoryError: There is none, it is of an unsupported format, belongs to
             another user, or ``path`` is not its top.
+        LaneConflictError: A directory of its metadata is a link.
     """
     path = Path(path).absolute()
     if not path.is_dir():
@@ -213,7 +232,10 @@ def open_repository(path: Path) -> OpenRepository:
     if promised:
         message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
-    return OpenRepository(handle, path, common_dir_of(git_dir))
+    common_dir = common_dir_of(git_dir)
+    for name in _WRITTEN_DIRS:
+        refuse_links(common_dir / name, below=common_dir)
+    return OpenRepository(handle, path, common_dir)
 
 
 def _opened(path: Path) -> tuple[pygit2.Repository, bool]:

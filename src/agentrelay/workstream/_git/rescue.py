@@ -20,7 +20,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.reflog import logged_commits
 from agentrelay.workstream._git.refs import create_ref, refs_below, release_dead_locks_below
-from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
     refuse_repositories_inside,
@@ -303,9 +303,7 @@ class Rescuer:
         return [
             word
             for word in words
-            if len(word) == HEX_LENGTH
-            and word in handle
-            and isinstance(handle[word], pygit2.Commit)
+            if is_commit_id(word) and word in handle and isinstance(handle[word], pygit2.Commit)
         ]
 
     def _tree_of(self, commit_id: str) -> str:

@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from agentrelay.workstream.errors import LaneConflictError
+
 __all__ = ["remove_tree", "set_aside", "sweep_trash", "unlink_tree"]
 
 # Each further try needs another thread to sweep at that very moment.
@@ -33,8 +35,10 @@ def set_aside(path: Path, *, trash_dir: Path) -> Path | None:
         The directory that holds the tree now, or ``None`` when there was nothing.
 
     Raises:
+        LaneConflictError: The trash directory is a link.
         OSError: It cannot be renamed, or something is mounted below it.
     """
+    _refuse_link(trash_dir)
     mounted = _mounted_below(path)
     if mounted is not None:
         # It would be renamed along, and unlinking would empty somebody's disk.
@@ -76,6 +80,13 @@ def _mounted_below(path: Path) -> str | None:
     return None
 
 
+def _refuse_link(trash_dir: Path) -> None:
+    """Refuse a trash directory that leads elsewhere: it is emptied without looking."""
+    if trash_dir.is_symlink():
+        message = f"'{trash_dir}' is a symbolic link, and could lead outside the repository"
+        raise LaneConflictError(message, obstacle=trash_dir, hint="Look at it, then remove it.")
+
+
 def _make_grave(trash_dir: Path) -> Path:
     """Make a directory of its own; another thread may remove the empty trash meanwhile."""
     for _ in range(_MOST_TRIES):
@@ -107,8 +118,10 @@ def sweep_trash(trash_dir: Path) -> None:
     the same tree just now; each file goes once.
 
     Raises:
+        LaneConflictError: The trash directory is a link: what is there was never thrown away.
         OSError: Something cannot be unlinked.
     """
+    _refuse_link(trash_dir)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(trash_dir)):
             unlink_tree(trash_dir / name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -85,7 +85,9 @@ def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> Work
         elif flags & ~_STAGED:
             unstaged.append(path)
     if ignored_too:
-        untracked += _never_listed(Path(handle.workdir))
+        known = {*unstaged, *untracked, *ignored, *conflicted, *(e.path for e in handle.index)}
+        for path in _never_listed(Path(handle.workdir), known):
+            (ignored if _is_ignored(handle, path) else untracked).append(path)
     changed, absent = _behind_flags(handle)
     unstaged = [path for path in unstaged if path not in absent]
     unstaged += [path for path in changed if path not in unstaged]
@@ -94,19 +96,34 @@ def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> Work
     )
 
 
-def _never_listed(root: Path) -> list[str]:
-    """Return the files libgit2 takes for a part of git, whatever their letters' case.
+def _is_ignored(handle: pygit2.Repository, path: str) -> bool:
+    """Return whether git's rules ignore a path; a name that is no text is never ignored."""
+    try:
+        return bool(handle.path_is_ignored(path))
+    except UnicodeEncodeError:
+        return False
+
+
+def _never_listed(root: Path, known: set[str]) -> list[str]:
+    """Return the files libgit2 passes over when it lists a worktree.
+
+    What it takes for a part of git, whatever its letters' case; and what is ignored in a
+    folder that is ignored as a whole and holds a tracked file all the same.
+
+    Args:
+        root: Top of the worktree.
+        known: Paths that are tracked or listed; a folder listed as a whole ends in ``/``.
 
     Raises:
-        RepositoryError: One is below the top and called exactly ``.git``.
+        RepositoryError: Below the top something is called exactly ``.git``.
     """
     found: list[str] = []
-    for item in _walk(root):
+    for item in _walk(root, besides={f"{root}/{path}" for path in known if path.endswith("/")}):
         path = item.path.removeprefix(f"{root}/")
         if item.name == ".git":
             if path != ".git":
                 raise _repository_inside(Path(item.path).parent)
-        elif ".git" in path.lower().split("/"):
+        elif path not in known:
             found.append(path)
     return found
 
@@ -246,13 +263,14 @@ def tree_with(
     if base is not None:
         index.read_tree(handle[base].peel(pygit2.Tree))
     folders = _folders(index)
-    for path in paths:
+    # Those under a name of our own come last: it must be nobody else's.
+    for path in sorted(paths, key=lambda path: bool(_REFUSED.search(path))):
         found = _blob_at(handle, worktree_path, path)
         if found is None:
             if path in index:
                 index.remove(path)
             continue
-        name = _escaped(path) if _REFUSED.search(path) else path
+        name = _escaped(path, index) if _REFUSED.search(path) else path
         if name in folders:
             # A file where the base has a folder.
             for below in [entry.path for entry in index if entry.path.startswith(f"{name}/")]:
@@ -261,9 +279,13 @@ def tree_with(
     return str(index.write_tree(handle))
 
 
-def _escaped(path: str) -> str:
-    """Return a name git accepts, from which the path can be read."""
-    return "%/" + quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
+def _escaped(path: str, taken: pygit2.Index) -> str:
+    """Return a name git accepts, from which the path can be read, and which is free."""
+    folder = "%"
+    name = quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
+    while folder in taken or f"{folder}/{name}" in taken:
+        folder += "_"
+    return f"{folder}/{name}"
 
 
 def _mode_at(root: Path, name: str) -> int | None:
@@ -355,11 +377,17 @@ def _files_below(worktree_path: Path, path: str) -> tuple[list[str], int]:
     return found, size_bytes
 
 
-def _walk(directory: Path) -> Iterator[os.DirEntry[str]]:
-    """Iterate over files, and folders named ``.git``, without following links."""
+def _walk(directory: Path, besides: Container[str] = frozenset()) -> Iterator[os.DirEntry[str]]:
+    """Iterate over files, and folders named ``.git``, without following links.
+
+    Args:
+        directory: Where to begin.
+        besides: Folders to pass over, ending in ``/``.
+    """
     with os.scandir(directory) as items:
         for item in items:
             if item.is_dir(follow_symlinks=False) and item.name != ".git":
-                yield from _walk(Path(item.path))
+                if f"{item.path}/" not in besides:
+                    yield from _walk(Path(item.path), besides)
             else:
                 yield item

@@ -11,6 +11,7 @@ from typing import Any, Final
 import click
 
 from agentrelay.workstream.cli.demo import demo
+from agentrelay.workstream.cli.doctor import doctor
 from agentrelay.workstream.cli.lanes import integrate, prepare, teardown
 from agentrelay.workstream.cli.merges import check, watch
 from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
@@ -104,5 +105,6 @@ for _command in (
     restore,
     forget,
     reconcile,
+    doctor,
 ):
     program.add_command(_command)

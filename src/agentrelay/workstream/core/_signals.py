@@ -92,7 +92,7 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
             stream.flush()
             os.fsync(stream.fileno())
             if sys.platform != "win32":
-                # While it is still held: what nobody holds is swept.
+                # While it is locked: unlocked, another writer would take it for a leftover.
                 temporary.replace(target)
         if sys.platform == "win32":
             temporary.replace(target)

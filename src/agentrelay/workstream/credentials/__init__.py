@@ -12,7 +12,13 @@ from agentrelay.workstream.credentials._chain import (
     describe_search,
     find_credential,
 )
-from agentrelay.workstream.credentials._network import ca_bundle, is_loopback, proxy_for
+from agentrelay.workstream.credentials._network import (
+    ca_bundle,
+    ca_variable,
+    find_proxy,
+    is_loopback,
+    proxy_for,
+)
 from agentrelay.workstream.credentials._owners import canonical_host, is_hosted, is_other_forge
 from agentrelay.workstream.credentials._secret import Secret
 from agentrelay.workstream.credentials._sources import (
@@ -21,7 +27,12 @@ from agentrelay.workstream.credentials._sources import (
     TokenSource,
     seal_token,
 )
-from agentrelay.workstream.credentials._ssh import SshKey, find_ssh_keys, has_ssh_agent
+from agentrelay.workstream.credentials._ssh import (
+    SshKey,
+    find_ssh_keys,
+    has_ssh_agent,
+    knows_host,
+)
 
 __all__ = [
     "AfterEnvironment",
@@ -31,14 +42,17 @@ __all__ = [
     "TokenProvider",
     "TokenSource",
     "ca_bundle",
+    "ca_variable",
     "canonical_host",
     "describe_search",
     "find_credential",
+    "find_proxy",
     "find_ssh_keys",
     "has_ssh_agent",
     "is_hosted",
     "is_loopback",
     "is_other_forge",
+    "knows_host",
     "proxy_for",
     "seal_token",
 ]

@@ -14,7 +14,7 @@ from agentrelay.workstream.errors import RepositoryError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ca_bundle", "is_loopback", "proxy_for"]
+__all__ = ["ca_bundle", "ca_variable", "find_proxy", "is_loopback", "proxy_for"]
 
 # git's own first, then OpenSSL's, then those of requests and curl.
 _CA_VARIABLES: Final = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -35,23 +35,32 @@ def ca_bundle(environ: Mapping[str, str] | None = None) -> Path | None:
             on with the system's certificates would fail later, and less clearly.
     """
     environ = os.environ if environ is None else environ
-    for name in _CA_VARIABLES:
-        value = environ.get(name, "").strip()
-        if not value:
-            continue
-        path = Path(value)
-        try:
-            if not path.is_dir():
-                path.open("rb").close()
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "not a path"
-            raise RepositoryError(
-                f"the CA bundle {value} that {name} names cannot be read: {reason}",
-                path=value,
-                hint=f"set {name} to a readable file of certificates, or unset it",
-            ) from error
-        return path
-    return None
+    name = ca_variable(environ)
+    if name is None:
+        return None
+    value = environ[name].strip()
+    path = Path(value)
+    try:
+        if not path.is_dir():
+            path.open("rb").close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise RepositoryError(
+            f"the CA bundle {value} that {name} names cannot be read: {reason}",
+            path=value,
+            hint=f"set {name} to a readable file of certificates, or unset it",
+        ) from error
+    return path
+
+
+def ca_variable(environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the name of the variable that names the certificate bundle, or ``None``.
+
+    Args:
+        environ: Environment to look at; the process's own by default.
+    """
+    environ = os.environ if environ is None else environ
+    return next((name for name in _CA_VARIABLES if environ.get(name, "").strip()), None)
 
 
 def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
@@ -66,6 +75,21 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
 
     Returns:
         A proxy URL. It may hold a password: do not show it.
+
+    """
+    found = find_proxy(url, environ)
+    return None if found is None else found[1]
+
+
+def find_proxy(url: str, environ: Mapping[str, str] | None = None) -> tuple[str, str] | None:
+    """Return the variable that names the proxy for ``url``, and the proxy's URL.
+
+    Args:
+        url: As for :func:`proxy_for`.
+        environ: As for :func:`proxy_for`.
+
+    Returns:
+        ``None`` for a direct connection.
 
     Source:
         curl(1), "Environment": lower case beats upper case, ``HTTP_PROXY`` in upper
@@ -87,7 +111,7 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
         names.remove("HTTP_PROXY")
     for name in names:
         if value := environ.get(name, "").strip():
-            return value if "://" in value else f"http://{value}"
+            return name, value if "://" in value else f"http://{value}"
     return None
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
 import os
 import stat
 from dataclasses import dataclass
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
 
     from agentrelay.workstream.credentials._secret import Secret
 
-__all__ = ["SshKey", "find_ssh_keys", "has_ssh_agent"]
+__all__ = ["SshKey", "find_ssh_keys", "has_ssh_agent", "knows_host"]
+
+_SSH_PORT: Final = 22
 
 # The default names of ssh(1), strongest first; those on security keys (…_sk) need a
 # program to talk to the device, DSA is refused by every current server.
@@ -81,6 +86,53 @@ def has_ssh_agent(environ: Mapping[str, str] | None = None) -> bool:
         return stat.S_ISSOCK(Path(environ["SSH_AUTH_SOCK"]).stat().st_mode)
     except (KeyError, OSError, ValueError):
         return False
+
+
+def knows_host(
+    host: str,
+    port: int = _SSH_PORT,
+    *,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+) -> bool:
+    """Tell whether ``~/.ssh/known_hosts`` has any key of a host.
+
+    Args:
+        host: Name or address, in lower case.
+        port: Its port.
+        environ: Environment to look at for ``HOME``; the process's own by default.
+        home: Home directory; the user's own by default.
+
+    Source:
+        sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT". libssh2 looks for ``[host]:port``, then for
+        the plain name, and knows no patterns.
+    """
+    home_dir = home_of(os.environ if environ is None else environ, home)
+    try:
+        text = "" if home_dir is None else (home_dir / ".ssh" / "known_hosts").read_text("latin-1")
+    except OSError:
+        return False
+    names = {host, f"[{host}]:{port}"}
+    for line in text.splitlines():
+        fields = line.split()
+        # A marker makes it a key that is revoked, or that signs others; "#" a comment.
+        if not fields or fields[0][0] in "#@":
+            continue
+        if any(_is_name_of(part, names) for part in fields[0].split(",")):
+            return True
+    return False
+
+
+def _is_name_of(part: str, names: set[str]) -> bool:
+    """Tell whether a name in ``known_hosts``, hashed or not, is one of some."""
+    if not part.startswith("|1|"):
+        return part.lower() in names
+    _, _, salt, digest = [*part.split("|"), "", ""][:4]
+    try:
+        key, wanted = base64.b64decode(salt), base64.b64decode(digest)
+    except (binascii.Error, ValueError):
+        return False
+    return any(hmac.digest(key, name.encode(), "sha1") == wanted for name in names)
 
 
 def _key_at(path: Path, source: str) -> SshKey:

@@ -2,6 +2,11 @@
 
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
+from agentrelay.workstream.implementations.workstream_doctor import (
+    Finding,
+    FindingLevel,
+    diagnose,
+)
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 from agentrelay.workstream.implementations.workstream_merge_checker import (
     GhIntegrationMergeChecker,
@@ -24,6 +29,8 @@ from agentrelay.workstream.implementations.workstream_rescue import (
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
 __all__ = [
+    "Finding",
+    "FindingLevel",
     "FoundLane",
     "GhIntegrationAutoMerger",
     "GhIntegrationMergeChecker",
@@ -36,6 +43,7 @@ __all__ = [
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
+    "diagnose",
     "forget",
     "reconcile",
     "rescued",

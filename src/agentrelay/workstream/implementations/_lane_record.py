@@ -10,10 +10,10 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from agentrelay.workstream._git.locks import hold
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
@@ -102,11 +102,16 @@ def _of(data: dict[str, Any]) -> LaneRecord:
     """Read a record that anyone may have edited."""
     claim, attempt, base = (data.get(key) for key in ("claim", "attempt", "base_commit"))
     return LaneRecord(
-        claim=claim if claim in ("wanted", "pushed", "lost", "released") else None,
-        attempt=attempt if isinstance(attempt, str) else None,
-        base_commit=base if isinstance(base, str) else None,
+        claim=claim if claim in get_args(Claim) else None,
+        attempt=_commit_id(attempt),
+        base_commit=_commit_id(base),
         data=data,
     )
+
+
+def _commit_id(value: object) -> str | None:
+    """Return a full commit id, and nothing else: a ref's name would be followed by git."""
+    return value if isinstance(value, str) and is_commit_id(value) else None
 
 
 def read_lane_record(lane: Lane) -> LaneRecord:

@@ -56,18 +56,15 @@ def submit(
             tip = _bring_up_to_date(runtime, lane, repository, end)
             _tell_unsaved(runtime, lane)
         if tip is None:
-            _nothing_to_merge(runtime, lane)
+            _record(runtime, lane, None)
             return
         with api.client(address) as client:
             try:
                 opened = _settle(
                     runtime, lane, client, tip, draft=draft, head_full_name=api.head_full_name
                 )
-                if opened is None:
-                    _nothing_to_merge(runtime, lane)
-                    return
-                _record(runtime, opened)
-                if opened.pull.state == "open":
+                _record(runtime, lane, opened)
+                if opened is not None and opened.pull.state == "open":
                     # Not before the lane's end is on record: a crash here is completed by
                     # asking for what is missing.
                     for remark in add_extras(client, opened.pull, extras, is_new=opened.is_new):
@@ -77,18 +74,22 @@ def submit(
                     record_concern(runtime, moved)
 
 
-def _record(runtime: WorkstreamRuntime, opened: Opened) -> None:
-    """Write down what became of the lane."""
-    pull = opened.pull
-    for remark in opened.remarks:
-        record_concern(runtime, remark)
-    runtime.clear_failure()
-    if pull.state == "merged":
-        record_concern(runtime, f"{pull.url} had been merged already, at this very commit")
-        runtime.mark_merged()
-    else:
-        runtime.reopen()
-        runtime.mark_pr_created(pull.url)
+def _record(runtime: WorkstreamRuntime, lane: Lane, opened: Opened | None) -> None:
+    """Write down what became of the lane; without a pull request nothing was to merge."""
+    with repository_failures("write the lane's signals", path=lane.signal_dir):
+        if opened is None:
+            _nothing_to_merge(runtime, lane)
+            return
+        pull = opened.pull
+        for remark in opened.remarks:
+            record_concern(runtime, remark)
+        runtime.clear_failure()
+        if pull.state == "merged":
+            record_concern(runtime, f"{pull.url} had been merged already, at this very commit")
+            runtime.mark_merged()
+        else:
+            runtime.reopen()
+            runtime.mark_pr_created(pull.url)
 
 
 def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:

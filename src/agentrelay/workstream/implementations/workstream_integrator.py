@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from agentrelay.workstream._durations import check_seconds, check_whole_seconds
-from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
@@ -92,6 +92,7 @@ class GhWorkstreamIntegrator:
 
         Raises:
             WorkstreamError: The lane was never prepared.
+            LaneNameError: The base or target is no name of a branch; nothing was changed.
             RepositoryError: No repository at GitHub can be told from the remote, the branch
                 or its target does not exist, or a setting is not what it should be.
             LaneConflictError: Lane and remote branch have diverged, or the worktree is
@@ -132,6 +133,8 @@ class GhWorkstreamIntegrator:
         if branch is None:
             message = f"workstream '{spec.id}' has no integration branch"
             raise WorkstreamError(message, hint="Prepare the workstream first.")
+        check_branch_name(spec.base_branch, kind="base branch")
+        check_branch_name(spec.merge_target_branch, kind="merge target branch")
         submit(
             Lane.from_branch(Path(self.repo_path), branch, spec.id),
             workstream_runtime,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from agentrelay.workstream.testing._github_apps import InstalledApp
+    from agentrelay.workstream.testing._github_settings import RepositorySettings, TokenTraits
     from agentrelay.workstream.testing._loopback import LoggedRequest
     from agentrelay.workstream.testing.contracts import (
         IntegratorContract,
@@ -61,9 +62,11 @@ __all__ = [
     "PullView",
     "RefUpdate",
     "RepositoryRecipe",
+    "RepositorySettings",
     "RunnerContract",
     "Symlink",
     "TeardownContract",
+    "TokenTraits",
     "World",
     "clone_repository",
     "commit_files",
@@ -86,8 +89,10 @@ _ELSEWHERE: Final = {
     "PreparerContract": "contracts",
     "PullView": "github_server",
     "RefUpdate": "git_server",
+    "RepositorySettings": "_github_settings",
     "RunnerContract": "contracts",
     "TeardownContract": "contracts",
+    "TokenTraits": "_github_settings",
     "World": "world",
 }
 

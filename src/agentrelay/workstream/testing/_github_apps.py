@@ -235,6 +235,10 @@ class AppDesk:
             f"{method} {path}: the double does not know which permission that takes"
         )
 
+    def owns_token(self, request: Request) -> bool:
+        """Tell whether a request shows a token that was minted here, alive or not."""
+        return (request.authorization or "").partition(" ")[2] in self._tokens
+
     # -- the app's own requests
 
     @staticmethod

@@ -13,11 +13,13 @@ from agentrelay.workstream.testing._github_refusals import (
     RefusedError,
 )
 from agentrelay.workstream.testing._github_routes import answer
+from agentrelay.workstream.testing._github_settings import TokenTraits
 from agentrelay.workstream.testing._loopback_wire import Request, Response
 
 if TYPE_CHECKING:
     from agentrelay.workstream.testing._github_apps import AppDesk
     from agentrelay.workstream.testing._github_json import Json
+    from agentrelay.workstream.testing._github_settings import Caller
     from agentrelay.workstream.testing._github_store import HostedRepository
 
 __all__ = ["NO_USER_AGENT", "RATE_LIMIT", "Door", "moved"]
@@ -42,10 +44,15 @@ NO_USER_AGENT: Final = (
 
 
 class Door:
-    """Lets requests in and stamps what goes out; hold the store's lock while using it."""
+    """Lets requests in and stamps what goes out; hold the store's lock while using it.
+
+    Attributes:
+        traits: What is said about the token.
+    """
 
     def __init__(self, *, token: str | None, rate_limit: int, apps: AppDesk) -> None:
         """Admit holders of ``token`` (anybody, if ``None``) and apps, ``rate_limit`` times."""
+        self.traits = TokenTraits()
         self._token = token
         self._apps = apps
         self._limit = rate_limit
@@ -98,8 +105,15 @@ class Door:
             "x-ratelimit-reset": str(self._reset),
             "x-ratelimit-resource": "core",
             "date": email.utils.formatdate(self._apps.now(), usegmt=True),
+            **self.traits.headers(request, caller=self.caller(request)),
         }
         return Response(status, headers, body)
+
+    def caller(self, request: Request) -> Caller:
+        """Tell which kind of credential a request shows."""
+        if request.authorization is None:
+            return "nobody"
+        return "app" if self._apps.owns_token(request) else "user"
 
     def rate_overview(self) -> Json:
         """Return the answer of ``GET /rate_limit``."""

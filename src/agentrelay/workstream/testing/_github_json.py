@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     import pygit2
 
+    from agentrelay.workstream.testing._github_settings import Caller
     from agentrelay.workstream.testing._github_store import HostedRepository
 
 __all__ = [
@@ -172,7 +173,7 @@ def repository(urls: Urls, hosted: HostedRepository) -> Json:
         "node_id": node_id("R", hosted.repository_id),
         "name": hosted.name,
         "full_name": hosted.full_name,
-        "private": False,
+        "private": hosted.settings.is_private,
         "owner": user(urls, hosted.owner),
         "html_url": page,
         "description": None,
@@ -193,9 +194,11 @@ def repository(urls: Urls, hosted: HostedRepository) -> Json:
         "open_issues": is_open,
         "license": None,
         **dict.fromkeys(("has_issues", "has_projects", "has_wiki", "has_downloads"), True),
-        **dict.fromkeys(("has_pages", "has_discussions", "archived", "disabled"), False),
+        **dict.fromkeys(("has_pages", "has_discussions"), False),
+        "archived": hosted.settings.is_archived,
+        "disabled": hosted.settings.is_disabled,
         "topics": [],
-        "visibility": "public",
+        "visibility": "private" if hosted.settings.is_private else "public",
         "pushed_at": created_at,
         "created_at": created_at,
         "updated_at": created_at,
@@ -205,12 +208,15 @@ def repository(urls: Urls, hosted: HostedRepository) -> Json:
     }
 
 
-def full_repository(urls: Urls, hosted: HostedRepository) -> Json:
+def full_repository(urls: Urls, hosted: HostedRepository, caller: Caller = "user") -> Json:
     """Return a full-repository: the answer of ``GET /repos/{owner}/{repo}``."""
+    methods = hosted.settings.merge_methods
     return {
         **repository(urls, hosted),
-        "permissions": {"admin": True, "push": True, "pull": True},
-        **dict.fromkeys(("allow_rebase_merge", "allow_squash_merge", "allow_merge_commit"), True),
+        **hosted.settings.permissions(caller),
+        "allow_rebase_merge": "rebase" in methods,
+        "allow_squash_merge": "squash" in methods,
+        "allow_merge_commit": "merge" in methods,
         "delete_branch_on_merge": False,
         "subscribers_count": 0,
         "network_count": 0,
@@ -262,15 +268,16 @@ def commit(urls: Urls, hosted: HostedRepository, found: pygit2.Commit) -> Json:
 
 
 def branch(urls: Urls, hosted: HostedRepository, name: str, tip: pygit2.Commit) -> Json:
-    """Return a branch-with-protection, unprotected."""
+    """Return a branch-with-protection; nothing is required of a protected one."""
+    is_protected = name in hosted.settings.protected_branches
     url = f"{urls.repository(hosted)}/branches/{name}"
     return {
         "name": name,
         "commit": commit(urls, hosted, tip),
         "_links": {"self": url, "html": f"{urls.page(hosted)}/tree/{name}"},
-        "protected": False,
+        "protected": is_protected,
         "protection": {
-            "enabled": False,
+            "enabled": is_protected,
             "required_status_checks": {
                 "enforcement_level": "off",
                 "contexts": [],

@@ -174,6 +174,7 @@ def _merge(call: Call) -> Response:
     _texts(call, "commit_title", "commit_message", "sha", "merge_method")
     method: MergeMethod = call.fields.get("merge_method") or "merge"
     _one_of("merge_method", method, METHODS)
+    call.hosted.settings.check_method(method)
     sha = lifecycle.merge_pull(
         call.hosted,
         call.git,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agentrelay.workstream.testing._github_json import Json, Urls
+    from agentrelay.workstream.testing._github_settings import Caller
     from agentrelay.workstream.testing._github_store import HostedRepository, Store
 
 __all__ = [
@@ -65,6 +66,7 @@ class Call:
         query: Query parameters.
         fields: The JSON body.
         path: The path below the repository, for links to other pages.
+        caller: Which kind of credential is shown.
     """
 
     store: Store
@@ -76,6 +78,7 @@ class Call:
     query: Mapping[str, str]
     fields: Json
     path: str
+    caller: Caller = "user"
 
     @property
     def url(self) -> str:
@@ -165,7 +168,7 @@ def read_fields(request: Request, route: Route) -> Json:
 
 
 def _get_repository(call: Call) -> Response:
-    return answer(200, bodies.full_repository(call.urls, call.hosted))
+    return answer(200, bodies.full_repository(call.urls, call.hosted, call.caller))
 
 
 def _get_ref(call: Call) -> Response:

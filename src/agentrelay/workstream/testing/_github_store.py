@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import pygit2
 
 from agentrelay.workstream.testing._github_refusals import RefusedError
+from agentrelay.workstream.testing._github_settings import RepositorySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,6 +162,7 @@ class HostedRepository:
     created_at: datetime
     next_number: int
     pulls: dict[int, Pull] = field(default_factory=dict)
+    settings: RepositorySettings = field(default_factory=RepositorySettings)
     parent: HostedRepository | None = None
     collaborators: set[str] = field(default_factory=set)
     teams: set[str] = field(default_factory=set)

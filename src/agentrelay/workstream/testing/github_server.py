@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agentrelay.workstream.testing._github_merge import MergeMethod
+    from agentrelay.workstream.testing._github_settings import RepositorySettings, TokenTraits
     from agentrelay.workstream.testing._github_store import HostedRepository
 
 __all__ = ["GitHubServer", "PullView"]
@@ -127,6 +128,16 @@ class GitHubServer(LoopbackServer):
     def web_url(self) -> str:
         """Base of web addresses."""
         return self.url if self._web_url is None else self._web_url
+
+    @property
+    def settings(self) -> RepositorySettings:
+        """Settings of the first repository; set its attributes as an administrator would."""
+        return self._first.settings
+
+    @property
+    def token_traits(self) -> TokenTraits:
+        """What answers say about the token: its scopes, and when it expires."""
+        return self._door.traits
 
     def add_repository(
         self,
@@ -365,6 +376,7 @@ class GitHubServer(LoopbackServer):
         fields = read_fields(request, route)
         git = hosted.open_git()
         hosted.refresh(git, self.now)
+        hosted.settings.admit(request.method)
         return route.handler(
             Call(
                 store=self._store,
@@ -376,6 +388,7 @@ class GitHubServer(LoopbackServer):
                 query=request.query,
                 fields=fields,
                 path=rest,
+                caller=self._door.caller(request),
             )
         )
 
