@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pygit2
@@ -16,9 +17,9 @@ from agentrelay.workstream.testing._github_refusals import RefusedError
 from agentrelay.workstream.testing._github_settings import RepositorySettings
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
     from datetime import datetime
-    from pathlib import Path
 
 __all__ = [
     "AutoMerge",
@@ -30,6 +31,7 @@ __all__ = [
     "Store",
     "branch_tip",
     "contains",
+    "existing",
 ]
 
 
@@ -327,3 +329,11 @@ def _follow(git: pygit2.Repository, pull: Pull, head: str | None, now: datetime)
         if head != pull.head_sha:
             pull.updated_at = now
         pull.head_sha, pull.base_sha = head, base
+
+
+def existing(path: os.PathLike[str] | str) -> Path:
+    """Return an absolute path; refuse one without a repository where it was named."""
+    absolute = Path(path).absolute()
+    if not (absolute / "objects").is_dir() and not (absolute / ".git").exists():
+        raise ValueError(f"there is no repository at {absolute}")
+    return absolute

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agentrelay.workstream.testing import _github_json as bodies
@@ -31,7 +30,7 @@ from agentrelay.workstream.testing._github_routes import (
     find_route,
     read_fields,
 )
-from agentrelay.workstream.testing._github_store import Milestone, Review, Rules, Store
+from agentrelay.workstream.testing._github_store import Milestone, Review, Rules, Store, existing
 from agentrelay.workstream.testing._github_view import PullView, view
 from agentrelay.workstream.testing._loopback import LoopbackServer, Request, Response
 
@@ -111,7 +110,7 @@ class GitHubServer(LoopbackServer):
         self._door = Door(token=token, rate_limit=rate_limit, apps=self.apps)
         self._first = self._store.add(
             full_name,
-            _existing(repository_path),
+            existing(repository_path),
             default_branch=default_branch,
             first_number=first_number,
         )
@@ -165,7 +164,7 @@ class GitHubServer(LoopbackServer):
             parent = None if fork_of is None else self._hosted(fork_of)
             added = self._store.add(
                 full_name,
-                _existing(repository_path),
+                existing(repository_path),
                 default_branch=default_branch,
                 first_number=first_number,
             )
@@ -397,11 +396,3 @@ class GitHubServer(LoopbackServer):
         if hosted is None:
             raise ValueError(f"{full_name} is not hosted here")
         return hosted
-
-
-def _existing(path: os.PathLike[str] | str) -> Path:
-    """Return an absolute path; refuse one without a repository where it was named."""
-    absolute = Path(path).absolute()
-    if not (absolute / "objects").is_dir() and not (absolute / ".git").exists():
-        raise ValueError(f"there is no repository at {absolute}")
-    return absolute
