@@ -127,7 +127,7 @@ def _line(path: Path) -> str | None:
             data = stream.read(_LINE_LIMIT_BYTES)
     except OSError:
         return None
-    return data.decode("utf-8", "surrogateescape").strip()
+    return os.fsdecode(data).strip()
 
 
 def git_file_target(worktree_path: Path) -> Path | None:
@@ -232,7 +232,7 @@ def link_worktree(
             (aside / "locked").write_text(INITIALIZING)
             (aside / "HEAD").write_text(f"ref: {branch_ref}\n")
             (aside / "commondir").write_text("../..\n")
-            (aside / "gitdir").write_text(f"{real / '.git'}\n")
+            (aside / "gitdir").write_bytes(os.fsencode(f"{real / '.git'}\n"))
             # First the worktree's side: an entry whose ".git" file is missing may be
             # pruned by any git at any moment.
             write_whole(worktree_path / ".git", link, own_dir=repository.own_dir)
