@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from agentrelay.workstream import (
     GitWorkstreamTeardown,
     LaneConflictError,
     LaneKind,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
     reconcile,
@@ -150,3 +152,29 @@ def test_a_persons_worktree_at_the_lanes_place_outlives_a_teardown(repo: Path, h
     (concern,) = runtime.artifacts.concerns
     assert "is not this lane's" in concern
     assert str(there) in concern
+
+
+def test_a_worktree_that_may_not_be_searched_stops_no_other_lane(repo: Path) -> None:
+    """It counts as a worktree that stands; what is refused is refused by name."""
+    parser = prepared(repo)
+    lexer = WorkstreamRuntime(WorkstreamSpec("lexer"))
+    GitWorkstreamPreparer(repo, "nightly").prepare_workstream(lexer)
+    worktree = parser.state.worktree_path
+    assert worktree is not None
+    worktree.chmod(0)
+    if os.access(worktree / ".git", os.R_OK):
+        worktree.chmod(0o755)
+        pytest.skip("this user may search everything")
+    try:
+        with pytest.raises((LaneConflictError, RepositoryError), match="parser"):
+            GitWorkstreamPreparer(repo, "nightly").prepare_workstream(parser)
+        found = {lane.workstream_id: lane for lane in reconcile(repo).lanes}
+        assert found["parser"].kind is LaneKind.FOREIGN
+        GitWorkstreamTeardown(repo).teardown_workstream(lexer)
+        assert lexer.artifacts.concerns == []
+        GitWorkstreamTeardown(repo).teardown_workstream(parser)
+    finally:
+        worktree.chmod(0o755)
+    assert (worktree / "work.py").is_file()
+    assert "Permission denied" in "\n".join(parser.artifacts.concerns)
+    assert REF in refs(repo)

@@ -101,6 +101,9 @@ class Entry:
         """Whether the worktree is where the entry says and points back to it."""
         if self.worktree_path is None:
             return False
+        if not os.access(self.worktree_path, os.X_OK):
+            # Whatever may not be looked at counts as one.
+            return os.path.lexists(self.worktree_path)
         target = git_file_target(self.worktree_path)
         return target is not None and os.path.realpath(target) == os.path.realpath(self.admin_dir)
 
@@ -133,7 +136,10 @@ def _line(path: Path) -> str | None:
 def git_file_target(worktree_path: Path) -> Path | None:
     """Return the administrative directory a worktree's ``.git`` file names."""
     git_file = worktree_path / ".git"
-    if not git_file.is_file():
+    try:
+        if not git_file.is_file():
+            return None
+    except PermissionError:
         return None
     text = _line(git_file)
     if text is None or not text.startswith("gitdir:"):
