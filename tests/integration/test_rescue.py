@@ -267,6 +267,17 @@ def test_forgetting_by_name_takes_exactly_that(repo: Path) -> None:
     assert "refs/heads/main" in refs(repo)
 
 
+def test_a_ref_that_changed_since_it_was_looked_at_is_not_forgotten(repo: Path) -> None:
+    """Somebody let it keep something else meanwhile."""
+    abandoned(repo)
+    seen = by_label(repo)["commits"]
+    main = refs(repo)["refs/heads/main"]
+    pygit2.Repository(str(repo)).references.create(seen.ref, main, force=True)
+    with pytest.raises(LaneConflictError, match="it is kept"):
+        forget(repo, [seen])
+    assert refs(repo)[seen.ref] == main
+
+
 def test_forgetting_needs_to_be_told_what(repo: Path) -> None:
     """Neither everything by accident nor two rules at once."""
     abandoned(repo)

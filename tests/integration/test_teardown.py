@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -381,3 +382,18 @@ def test_a_worktree_whose_prepare_stopped_before_its_entry_goes(
     tear_down(repo, runtime)
     assert_gone(repo, bare)
     assert runtime.artifacts.concerns == []
+
+
+def test_pipes_and_nothing_else_leave_no_rescue_ref(
+    repo: Path, runtime: WorkstreamRuntime, worktree: Path
+) -> None:
+    """What tools leave to talk through holds no work, ignored or not."""
+    exclude = repo / ".git" / "info" / "exclude"
+    exclude.write_text(exclude.read_text() + "*.sock\ncache/\n")
+    (worktree / "cache").mkdir()
+    for name in ("pipe", "agent.sock", "cache/agent"):
+        os.mkfifo(worktree / name)
+    tear_down(repo, runtime)
+    assert runtime.artifacts.concerns == []
+    assert not [ref for ref in refs(repo) if "/rescue/" in ref]
+    assert not worktree.exists()

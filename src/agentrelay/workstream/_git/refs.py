@@ -326,7 +326,7 @@ def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) ->
 def _symbolic_target(loose: Path) -> str | None:
     """Return ``ref: <target>`` if the ref is symbolic."""
     with contextlib.suppress(OSError):
-        text = loose.read_text().strip()
+        text = loose.read_bytes().decode("utf-8", "replace").strip()
         if text.startswith("ref:"):
             return text
     return None

@@ -136,7 +136,8 @@ class OpenRepository:
 
     def is_head(self, ref: str) -> bool:
         """Return whether the repository's own checkout is on a ref."""
-        return (self.common_dir / "HEAD").read_text().strip() == f"ref: {ref}"
+        # As bytes: the user's own branch may have any name.
+        return (self.common_dir / "HEAD").read_bytes().strip() == f"ref: {ref}".encode()
 
     def contains(self, ancestor: str, descendant: str) -> bool:
         """Return whether ``descendant`` has ``ancestor`` in its history, or is it.
@@ -166,7 +167,7 @@ def common_dir_of(git_dir: Path) -> Path:
         gitrepository-layout(5), "commondir".
     """
     try:
-        text = (git_dir / "commondir").read_text().strip()
+        text = os.fsdecode((git_dir / "commondir").read_bytes()).strip()
     except OSError:
         return git_dir
     return Path(os.path.normpath(git_dir / text))

@@ -42,12 +42,17 @@ def subject_of(repository: OpenRepository, commit_id: str) -> str:
     """
     with repository_failures(f"read the commit {commit_id[:12]}", path=repository.path):
         try:
-            message = repository.handle[commit_id].peel(pygit2.Commit).message
+            commit = repository.handle[commit_id].peel(pygit2.Commit)
         except (KeyError, ValueError) as error:
             text = f"'{repository.path}' has no commit {commit_id[:40]!a}"
             raise RepositoryError(
                 text, path=repository.path, hint="Look with 'git fsck'."
             ) from error
+        try:
+            message = commit.message
+        except (LookupError, ValueError):
+            # In an encoding nobody knows, or not in the one it names.
+            message = commit.raw_message.decode("utf-8", "replace")
     return message.strip().partition("\n")[0]
 
 

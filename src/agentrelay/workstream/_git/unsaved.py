@@ -378,7 +378,9 @@ def _files_below(worktree_path: Path, path: str) -> tuple[list[str], int]:
 
 
 def _walk(directory: Path, besides: Container[str] = frozenset()) -> Iterator[os.DirEntry[str]]:
-    """Iterate over files, and folders named ``.git``, without following links.
+    """Iterate over files, and what is named ``.git``, without following links.
+
+    Sockets, pipes and devices hold no work and are passed over.
 
     Args:
         directory: Where to begin.
@@ -389,5 +391,5 @@ def _walk(directory: Path, besides: Container[str] = frozenset()) -> Iterator[os
             if item.is_dir(follow_symlinks=False) and item.name != ".git":
                 if f"{item.path}/" not in besides:
                     yield from _walk(Path(item.path), besides)
-            else:
+            elif item.name == ".git" or item.is_symlink() or item.is_file():
                 yield item

@@ -28,15 +28,16 @@ def write_whole(path: Path, text: str, *, own_dir: Path) -> None:
     own_dir.mkdir(exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix="new-", dir=own_dir)
     try:
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(text)
+        with os.fdopen(descriptor, "wb") as stream:
+            # A path need not be text, nor the locale one that can spell it.
+            stream.write(os.fsencode(text))
             os.fchmod(stream.fileno(), 0o644)
         try:
             Path(name).replace(path)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            path.write_text(text)
+            path.write_bytes(os.fsencode(text))
             Path(name).unlink()
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -101,6 +101,9 @@ class Entry:
         """Whether the worktree is where the entry says and points back to it."""
         if self.worktree_path is None:
             return False
+        if not os.access(self.worktree_path, os.X_OK):
+            # Whatever may not be looked at counts as one.
+            return os.path.lexists(self.worktree_path)
         target = git_file_target(self.worktree_path)
         return target is not None and os.path.realpath(target) == os.path.realpath(self.admin_dir)
 
@@ -127,13 +130,16 @@ def _line(path: Path) -> str | None:
             data = stream.read(_LINE_LIMIT_BYTES)
     except OSError:
         return None
-    return data.decode("utf-8", "surrogateescape").strip()
+    return os.fsdecode(data).strip()
 
 
 def git_file_target(worktree_path: Path) -> Path | None:
     """Return the administrative directory a worktree's ``.git`` file names."""
     git_file = worktree_path / ".git"
-    if not git_file.is_file():
+    try:
+        if not git_file.is_file():
+            return None
+    except PermissionError:
         return None
     text = _line(git_file)
     if text is None or not text.startswith("gitdir:"):
@@ -232,7 +238,7 @@ def link_worktree(
             (aside / "locked").write_text(INITIALIZING)
             (aside / "HEAD").write_text(f"ref: {branch_ref}\n")
             (aside / "commondir").write_text("../..\n")
-            (aside / "gitdir").write_text(f"{real / '.git'}\n")
+            (aside / "gitdir").write_bytes(os.fsencode(f"{real / '.git'}\n"))
             # First the worktree's side: an entry whose ".git" file is missing may be
             # pruned by any git at any moment.
             write_whole(worktree_path / ".git", link, own_dir=repository.own_dir)

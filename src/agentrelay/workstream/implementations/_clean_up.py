@@ -146,7 +146,8 @@ def clean_up(
         if confirm is not None:
             confirm()
         sweep_own_dir(repository)
-        run = _CleanUp(lane, runtime, repository, read_lane_record(lane), ignored_limit_bytes)
+        record = read_lane_record(repository, lane)
+        run = _CleanUp(lane, runtime, repository, record, ignored_limit_bytes)
         _refuse_other_remote(run, access)
         run.stood = (
             read_ref(repository.common_dir, lane.branch_ref) is not None
@@ -254,6 +255,17 @@ def _remove_worktree(run: _CleanUp) -> None:
         _remove_stale_entry(run)
         _tidy(run)
         return
+    if not (
+        entry.admin_dir.name == lane.admin_name
+        or entry.head_ref == lane.branch_ref
+        or (entry.head_ref is None and run.record.is_ours)
+    ):
+        # Made by a person's git, and on something else: only its place is a lane's.
+        message = f"the worktree '{lane.worktree_path}' is not this lane's: it is on "
+        message += f"'{entry.head_ref}'" if entry.head_ref else "no branch"
+        raise LaneConflictError(
+            message, obstacle=lane.worktree_path, hint="Look at what it is; it was left alone."
+        )
     with repository.metadata_section():
         repair_entry(repository, entry)
     if entry.locked is not None and not entry.is_half_made:

@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from agentrelay.workstream._git.locks import hold
-from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
+from agentrelay.workstream._git.repository import (
+    OpenRepository,
+    is_commit_id,
+    open_repository,
+)
+from agentrelay.workstream._git.worktrees import entry_at, read_entry
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
-from agentrelay.workstream.errors import LaneConflictError, RepositoryError
+from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
 
 __all__ = [
     "LaneRecord",
@@ -114,11 +119,11 @@ def _commit_id(value: object) -> str | None:
     return value if isinstance(value, str) and is_commit_id(value) else None
 
 
-def read_lane_record(lane: Lane) -> LaneRecord:
+def read_lane_record(repository: OpenRepository, lane: Lane) -> LaneRecord:
     """Read the lane's record; it is empty where there is none.
 
     Raises:
-        LaneConflictError: The signal directory is another lane's.
+        LaneConflictError: The signal directory is another lane's, or another repository's.
     """
     data = _signals.read_record(lane.signal_dir) or {}
     if data and data.get("branch_name") != lane.branch:
@@ -132,7 +137,46 @@ def read_lane_record(lane: Lane) -> LaneRecord:
             obstacle=lane.signal_dir,
             hint="Give each graph a run_dir of its own, or tear that lane down.",
         )
-    return _of(data)
+    record = _of(data)
+    if record.is_ours:
+        _refuse_anothers_record(repository, lane)
+    return record
+
+
+def _refuse_anothers_record(repository: OpenRepository, lane: Lane) -> None:
+    """Refuse a record that says "ours" and was written for another repository.
+
+    Two clones may be given one run directory, and a clone may be copied with its lanes.
+
+    Raises:
+        LaneConflictError: That is so.
+    """
+    place = noted_place(repository, lane.admin_name)
+    if place is None:
+        is_entered = (
+            read_entry(repository.worktrees_admin_dir / lane.admin_name) is not None
+            or entry_at(repository, lane.worktree_path) is not None
+        )
+        if lane.signal_dir.is_relative_to(lane.repo_path) or is_entered:
+            # Our own notes were cleared by hand.
+            return
+        raise LaneConflictError(
+            f"'{lane.signal_dir}' holds the signals of lane '{lane}' of another repository",
+            obstacle=lane.signal_dir,
+            hint="Give each repository a run_dir of its own, or tear that lane down there.",
+        )
+    try:
+        home = open_repository(place.repo_path)
+        is_same = home.common_dir.samefile(repository.common_dir)
+    except (WorkstreamError, OSError):
+        # Moved: the lane came along.
+        return
+    if not is_same and noted_place(home, lane.admin_name) == place:
+        raise LaneConflictError(
+            f"lane '{lane}' was prepared in '{place.repo_path}', of which this is a copy",
+            obstacle=place.repo_path,
+            hint="Prepare it or tear it down there.",
+        )
 
 
 def lane_lock(

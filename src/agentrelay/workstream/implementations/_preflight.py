@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.worktrees import entry_at, entry_of_moved
 from agentrelay.workstream._lane import Lane, same_on_some_file_system
@@ -34,7 +35,8 @@ def refuse_obstacles(repository: OpenRepository, lane: Lane) -> None:
     if not path.is_dir():
         message = f"'{path}' is not a directory"
         raise LaneConflictError(message, obstacle=path, hint="Move or remove it.")
-    others = sorted(name for name in os.listdir(path) if name != ".git")
+    with repository_failures("look into the worktree's place", path=path):
+        others = sorted(name for name in os.listdir(path) if name != ".git")
     if others and entry_of_moved(repository, path, admin_name=lane.admin_name) is None:
         message = (
             f"'{path}' exists and is not a worktree of '{repository.path}' "

@@ -138,7 +138,7 @@ def provision(
         if confirm is not None:
             confirm()
         sweep_own_dir(repository)
-        record = read_lane_record(lane)
+        record = read_lane_record(repository, lane)
         run = _Provision(lane, runtime, repository, end, record, record.is_ours)
         try:
             with repository_failures(f"prepare lane '{lane}'", path=repository.path):
@@ -164,7 +164,7 @@ def _run(run: _Provision) -> None:
         refuse_case_collisions(lane)
         if tip is not None and tip != base and entry is None and not run.is_known:
             # Before anything is on record: the next try would take the record's word for it.
-            raise _foreign_branch(run, tip)
+            raise other_checkout(lane, repository, besides=None) or _foreign_branch(run, tip)
         for directory in (lane.signal_dir, lane.worktrees_dir):
             # Taken: a lane whose name differs only by case comes too late. What fails here
             # fails below, in words.

@@ -123,7 +123,7 @@ def look(
         refuse_links(
             lane.signal_dir, below=lane.repo_path if is_below else lane.signal_dir.parent.parent
         )
-        record = read_lane_record(lane)
+        record = read_lane_record(repository, lane)
     except LaneConflictError as error:
         record, trouble = LaneRecord(None, None, None, {}), error.message
     entry = entry_at(repository, lane.worktree_path)

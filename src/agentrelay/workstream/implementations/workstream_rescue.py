@@ -193,8 +193,10 @@ def forget(
     check_seconds("lane_timeout_s", lane_timeout_s)
     repository = open_repository(Path(repo_path))
     if older_than_s is None:
+        seen = {work.ref: work for work in works if isinstance(work, RescuedWork)}
         refs = [work.ref if isinstance(work, RescuedWork) else work for work in works]
-        doomed = find_named(repository, refs)
+        # What the caller looked at is what may go, and not what the ref keeps by now.
+        doomed = [seen.get(work.ref, work) for work in find_named(repository, refs)]
     else:
         check_seconds("older_than_s", older_than_s)
         doomed = [work for work in find(repository, prefix) if work.is_older_than(older_than_s)]
