@@ -26,13 +26,15 @@ from agentrelay.workstream._git.repository import (
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
-from agentrelay.workstream._git.worktrees import (
+from agentrelay.workstream._git.worktree_entries import (
     Entry,
     entry_at,
     entry_logs,
     entry_of_moved,
     is_only_linked,
     read_entry,
+)
+from agentrelay.workstream._git.worktrees import (
     relink_worktree,
     remove_entry,
     repair_entry,

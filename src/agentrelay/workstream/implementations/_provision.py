@@ -22,15 +22,17 @@ from agentrelay.workstream._git.repository import OpenRepository, open_repositor
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, unlink_tree
-from agentrelay.workstream._git.worktrees import (
+from agentrelay.workstream._git.worktree_entries import (
     Entry,
-    check_out,
-    clear_operation,
     entry_at,
     entry_logs,
     last_logged,
-    link_worktree,
     read_entry,
+)
+from agentrelay.workstream._git.worktrees import (
+    check_out,
+    clear_operation,
+    link_worktree,
     refuse_foreign_files,
     relink_worktree,
     remove_entry,
