@@ -18,15 +18,17 @@ from pygit2.enums import FileStatus, ObjectType
 from agentrelay.workstream._git.refs import create_ref
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.trash import set_aside, unlink_tree
-from agentrelay.workstream._git.worktrees import (
+from agentrelay.workstream._git.worktree_entries import (
     INITIALIZING,
     Entry,
-    check_out,
     entries,
     entry_at,
     git_file_target,
-    link_worktree,
     read_entry,
+)
+from agentrelay.workstream._git.worktrees import (
+    check_out,
+    link_worktree,
     relink_worktree,
     remove_entry,
     unlock_entry,

@@ -178,14 +178,15 @@ def test_work_rescued_beside_a_merciless_garbage_collection_is_all_there(crowd: 
         runtime = WorkstreamRuntime.load(crowd.signal_dir(name))
         GitWorkstreamTeardown(crowd.repo).teardown_workstream(runtime)
 
-    for _ in range(ROUNDS):
+    for turn in range(ROUNDS):
         for name in names:
             crowd.prepare(name)
             worktree = crowd.repo / ".worktrees" / "nightly" / name
-            commit_files(worktree, {f"{name}.py": f"work of {name}"}, message=name)
+            # New work each time: what was kept a moment ago is not kept once more.
+            commit_files(worktree, {f"{name}.py": f"work {turn} of {name}"}, message=name)
             for number in range(20):
-                (worktree / f"draft{number}.txt").write_text(f"{name}, draft {number}")
-            (worktree / "README.md").write_text(f"{name} was here")
+                (worktree / f"draft{number}.txt").write_text(f"{name}, draft {number} of {turn}")
+            (worktree / "README.md").write_text(f"{name} was here {turn}")
         before = set(refs(crowd.repo))
         collector = threading.Thread(target=collect)
         collector.start()
@@ -205,9 +206,12 @@ def test_work_rescued_beside_a_merciless_garbage_collection_is_all_there(crowd: 
                 kept = [read_tree(crowd.repo, ref) for ref in set(refs(crowd.repo)) - before]
             assert not worktree.exists()
             for path, text in {
-                f"{name}.py": f"work of {name}",
-                "README.md": f"{name} was here",
-                **{f"draft{number}.txt": f"{name}, draft {number}" for number in range(20)},
+                f"{name}.py": f"work {turn} of {name}",
+                "README.md": f"{name} was here {turn}",
+                **{
+                    f"draft{number}.txt": f"{name}, draft {number} of {turn}"
+                    for number in range(20)
+                },
             }.items():
                 assert any(tree.get(path) == text.encode() for tree in kept), (name, path)
         checked = git(crowd.repo, "fsck", "--strict", "--no-dangling", "--no-progress")

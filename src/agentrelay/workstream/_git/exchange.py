@@ -22,10 +22,11 @@ from agentrelay.workstream._redact import redact, strip_userinfo
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
     LeaseLostError,
+    PushRejectedError,
     RemoteUnavailableError,
 )
 
-__all__ = ["Callbacks", "Endpoint", "RemoteAccess"]
+__all__ = ["Callbacks", "Endpoint", "RemoteAccess", "lease_lost"]
 
 _NOBODY: Final = "0" * 40
 # GIT_REMOTE_DOWNLOAD_TAGS_NONE, include/git2/remote.h.
@@ -265,6 +266,10 @@ class Callbacks(pygit2.RemoteCallbacks):
             now = None if str(update.src) == _NOBODY else str(update.src)
             new = None if str(update.dst) == _NOBODY else str(update.dst)
             self.check_lease(ref, now=now, new=new)
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell the caller that the lease holds and something is about to be sent."""
         if self._announce is not None:
             self._announce()
 
@@ -300,3 +305,14 @@ class Callbacks(pygit2.RemoteCallbacks):
     def push_update_reference(self, refname: str, message: str | None) -> None:
         """Record the server's verdict on one ref."""
         self.verdicts[refname] = message
+
+
+def lease_lost(refused: PushRejectedError) -> LeaseLostError:
+    """Return a refusal as what it was: the ref had moved."""
+    return LeaseLostError(
+        refused.message,
+        url=refused.url,
+        ref=refused.ref,
+        reason=refused.reason,
+        hint=refused.hint,
+    )

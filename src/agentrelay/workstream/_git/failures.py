@@ -28,6 +28,7 @@ __all__ = [
     "UNSUPPORTED",
     "is_locked",
     "is_not_fast_forward",
+    "is_repacked",
     "is_torn",
     "is_transient",
     "open_failure",
@@ -145,6 +146,18 @@ def is_transient(error: Exception) -> bool:
         return False
     text = str(cause)
     return is_locked(cause) or (text.startswith("reference 'refs/") and "not found" in text)
+
+
+def is_repacked(error: Exception) -> bool:
+    """Return whether an object was not found, as when git repacks at that very moment.
+
+    libgit2 looks into the packs anew, and may do so between the removal of the old one and
+    its own look at the new one. In a damaged repository it stays so.
+
+    Args:
+        error: What a fetch or push raised, after translation.
+    """
+    return "object not found - no match for id" in str(error.__cause__)
 
 
 def is_not_fast_forward(error: Exception) -> bool:

@@ -19,7 +19,7 @@ import pygit2
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktrees import entries
+from agentrelay.workstream._git.worktree_entries import entries
 
 if sys.platform != "win32":
     import fcntl

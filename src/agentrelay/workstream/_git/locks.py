@@ -152,9 +152,10 @@ def reading(attempt: Callable[[], T], *, torn: Callable[[Exception], bool]) -> T
     try:
         return until_free(attempt, busy=torn, what="read", backoff=Backoff(deadline_s=0.5))
     except LaneBusyError as error:
-        if error.__cause__ is None:
+        cause = error.__cause__
+        if not (isinstance(cause, Exception) and torn(cause)):
             raise
-        raise error.__cause__ from None
+        raise cause from cause.__cause__
 
 
 def until_free(

@@ -16,9 +16,10 @@ from urllib.parse import unquote, urlsplit
 
 import pygit2
 
+from agentrelay.workstream._git.exchange import Callbacks, lease_lost
 from agentrelay.workstream._git.refs import delete_ref, move_ref, refs_below
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, read_ref
-from agentrelay.workstream.errors import LaneConflictError, RepositoryError
+from agentrelay.workstream.errors import LaneConflictError, PushRejectedError, RepositoryError
 
 __all__ = ["PathRemote"]
 
@@ -54,29 +55,59 @@ class PathRemote:
         """Return the hex id a ref is at, or ``None``."""
         return read_ref(self._repository.common_dir, ref)
 
-    def update(
-        self, ref: str, commit_id: str, *, expected: str | None, bring: Callable[[str], None]
-    ) -> bool:
-        """Make a ref point to a commit if it is where the caller saw it.
+    def push(
+        self,
+        source: OpenRepository,
+        ref: str,
+        new: str | None,
+        *,
+        expected: str | None,
+        callbacks: Callbacks,
+        bring: Callable[[str, str], None],
+        refused: Callable[[str], PushRejectedError],
+    ) -> None:
+        """Move, create or delete one ref if it is where the caller saw it.
 
         Args:
+            source: The repository that is pushed from.
             ref: Full ref name.
-            commit_id: Hex id of the commit.
+            new: Hex id of the commit, ``None`` to delete.
             expected: Hex id the ref was seen at, ``None`` when it was absent.
-            bring: Pushes the commit to a ref of the given name.
-
-        Returns:
-            Whether it was there; if not, no branch was changed.
+            callbacks: Holds the lease, and gets the verdict.
+            bring: Pushes a commit to a ref of the given name.
+            refused: Makes the error of a refusal from its reason.
 
         Raises:
-            LaneConflictError: Another ref stands where a directory is needed.
+            LeaseLostError: It was elsewhere, or the commit is no fast-forward.
+            PushRejectedError: Another ref stands where a directory is needed.
             LaneBusyError: Another program kept it locked.
             RepositoryError: It cannot be written.
         """
+        callbacks.check_lease(ref, now=self.tip(ref), new=new)
+        if new and expected and not source.contains(expected, new):
+            raise lease_lost(refused("it is not a fast-forward"))
+        callbacks.announce()
+        try:
+            if new is None:
+                assert expected is not None
+                self._delete(ref, expected=expected)
+            elif not self._update(ref, new, expected=expected, bring=bring):
+                callbacks.check_lease(ref, now=self.tip(ref), new=new)
+                if self.tip(ref) != new:
+                    raise lease_lost(refused("it moved meanwhile"))
+        except LaneConflictError as error:
+            callbacks.check_lease(ref, now=self.tip(ref), new=new)
+            raise refused(error.message) from error
+        callbacks.verdicts[ref] = None
+
+    def _update(
+        self, ref: str, commit_id: str, *, expected: str | None, bring: Callable[[str, str], None]
+    ) -> bool:
+        """Make a ref point to a commit; return whether it was where the caller saw it."""
         # Of its own: several clones may be bringing theirs.
         incoming = f"{_INCOMING}{ref}/{os.urandom(8).hex()}"
         if not self._is_a_tip(commit_id):
-            bring(incoming)
+            bring(commit_id, incoming)
         try:
             # What was opened before the objects came may not see them.
             repository = open_repository(self._repository.path)
@@ -84,14 +115,8 @@ class PathRemote:
         finally:
             self._forget(incoming)
 
-    def delete(self, ref: str, *, expected: str) -> None:
-        """Delete a ref if it is where the caller saw it; gone is fine.
-
-        Raises:
-            LaneConflictError: It points elsewhere by now; nothing was changed.
-            LaneBusyError: Another program kept it locked.
-            RepositoryError: It cannot be deleted.
-        """
+    def _delete(self, ref: str, *, expected: str) -> None:
+        """Delete a ref; gone is fine."""
         delete_ref(self._repository, ref, expected=expected)
         for left in refs_below(self._repository, f"{_INCOMING}{ref}/"):
             # Of a killed process; one that lives loses nothing: it has its objects there.

@@ -7,23 +7,19 @@ redirect before asking. Each of these is closed here.
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal
 
 import pygit2
-from pygit2.enums import ConfigLevel
 
 from agentrelay.workstream._git import libgit2
-from agentrelay.workstream._git.exchange import Callbacks, Endpoint, RemoteAccess
+from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess, lease_lost
 from agentrelay.workstream._git.failures import (
     is_not_fast_forward,
-    is_torn,
+    is_repacked,
     is_transient,
     remote_failures,
     repository_failures,
@@ -32,11 +28,16 @@ from agentrelay.workstream._git.failures import (
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.refs import refuse_blocked, set_tracking_ref
+from agentrelay.workstream._git.remote_address import (
+    absolute,
+    find_proxy,
+    named_remote,
+    refuse_led_away,
+    refuse_program,
+)
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
-from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import (
-    LaneConflictError,
     LeaseLostError,
     PushRejectedError,
     RepositoryError,
@@ -47,8 +48,6 @@ __all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
 
 # GIT_DIRECTION_FETCH and GIT_DIRECTION_PUSH, include/git2/net.h.
 _DIRECTIONS: Final = {"fetch": 0, "push": 1}
-_HELPER: Final = re.compile(r"[A-Za-z0-9+.-]+::")
-_REWRITE: Final = re.compile(r"url\.(?P<base>.*)\.(?P<kind>(?:push)?insteadof)", re.DOTALL)
 # No lease: the ref is our own and nobody else counts on it.
 _ANYWHERE: Final = "anywhere"
 
@@ -105,13 +104,19 @@ class RemoteEnd:
             remote, url = self._connect_to("fetch")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
             with _translated(f"fetch {names}", url, callbacks):
-                remote.fetch(specs, callbacks=callbacks, proxy=self._proxy(url))
+                remote.fetch(
+                    specs,
+                    callbacks=callbacks,
+                    proxy=find_proxy(self.repository, self.access.remote, url),
+                )
                 heads = remote.list_heads(connect=False)
                 return {str(head.name): str(head.oid) for head in heads}
 
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
-        there = until_free(attempt, busy=is_transient, what=f"fetch {names}")
+        there = until_free(
+            lambda: reading(attempt, torn=is_repacked), busy=is_transient, what=f"fetch {names}"
+        )
         tips = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
         for branch, tip in tips.items():
             if tip is not None:
@@ -214,7 +219,11 @@ class RemoteEnd:
             remote, url = self._connect_to("push" if purpose == "push" else "list")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
             with _translated(operation, url, callbacks):
-                remote.connect(callbacks, _DIRECTIONS[purpose], self._proxy(url))
+                remote.connect(
+                    callbacks,
+                    _DIRECTIONS[purpose],
+                    find_proxy(self.repository, self.access.remote, url),
+                )
                 return {str(head.name): str(head.oid) for head in remote.list_heads(connect=False)}
 
         ends_at = time.monotonic() + self.access.deadline_s
@@ -240,20 +249,28 @@ class RemoteEnd:
             there = PathRemote.at(url) if lease else None
             if there is not None:
                 new = spec.partition(":")[0] or None
-                self._push_to_path(
-                    there, ref, new, expected=expected, callbacks=callbacks, announce=announce
+                there.push(
+                    self.repository,
+                    ref,
+                    new,
+                    expected=expected,
+                    callbacks=callbacks,
+                    bring=self._bring,
+                    refused=lambda reason: self._rejected(operation, ref, reason, callbacks),
                 )
                 return callbacks
             with _translated(operation, url, callbacks):
                 try:
-                    remote.push([spec], callbacks=callbacks, proxy=self._proxy(url))
+                    remote.push(
+                        [spec],
+                        callbacks=callbacks,
+                        proxy=find_proxy(self.repository, self.access.remote, url),
+                    )
                 except pygit2.GitError as error:
                     if not is_not_fast_forward(error):
                         raise
-                    lost = self._rejected(operation, ref, str(error), callbacks)
-                    raise LeaseLostError(
-                        lost.message, url=lost.url, ref=ref, reason=lost.reason, hint=lost.hint
-                    ) from error
+                    refused = self._rejected(operation, ref, str(error), callbacks)
+                    raise lease_lost(refused) from error
             return callbacks
 
         ends_at = time.monotonic() + self.access.deadline_s
@@ -279,7 +296,9 @@ class RemoteEnd:
         callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
         try:
             with _translated(f"look at '{ref}'", url, callbacks):
-                heads = remote.list_heads(callbacks=callbacks, proxy=self._proxy(url))
+                heads = remote.list_heads(
+                    callbacks=callbacks, proxy=find_proxy(self.repository, self.access.remote, url)
+                )
         except WorkstreamError:
             # Then the server's own words must do.
             return
@@ -289,60 +308,15 @@ class RemoteEnd:
         except LeaseLostError as lost:
             raise lost from refused
 
-    def _push_to_path(
-        self,
-        there: PathRemote,
-        ref: str,
-        new: str | None,
-        *,
-        expected: str | None,
-        callbacks: Callbacks,
-        announce: Callable[[], None] | None,
-    ) -> None:
-        """Move or delete one ref of a remote that is a path."""
-        operation = f"push '{ref}'" if new else f"delete '{ref}'"
-
-        def lost(reason: str) -> LeaseLostError:
-            callbacks.check_lease(ref, now=there.tip(ref), new=new)
-            words = self._rejected(operation, ref, reason, callbacks)
-            return LeaseLostError(
-                words.message, url=words.url, ref=ref, reason=words.reason, hint=words.hint
-            )
-
-        callbacks.check_lease(ref, now=there.tip(ref), new=new)
-        if new and expected and not self.repository.contains(expected, new):
-            raise lost("it is not a fast-forward")
-        if announce is not None:
-            announce()
-        try:
-            if new is None:
-                assert expected is not None
-                there.delete(ref, expected=expected)
-            elif not there.update(ref, new, expected=expected, bring=self._bring(new)):
-                callbacks.check_lease(ref, now=there.tip(ref), new=new)
-                if there.tip(ref) != new:
-                    raise lost("it moved meanwhile")
-        except LaneConflictError as error:
-            callbacks.check_lease(ref, now=there.tip(ref), new=new)
-            raise self._rejected(operation, ref, error.message, callbacks) from error
-        callbacks.verdicts[ref] = None
-
-    def _bring(self, commit_id: str) -> Callable[[str], None]:
-        """Return what pushes a commit to a ref of our own, through libgit2."""
-
-        def is_locked_there(error: Exception) -> bool:
+    def _bring(self, commit_id: str, ref: str) -> None:
+        """Push a commit to a ref of our own, through libgit2."""
+        operation = f"push '{ref}'"
+        until_free(
+            lambda: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, operation),
             # Its local transport reports this as if a server had refused the ref.
-            return isinstance(error, PushRejectedError) and says_locked(error.reason)
-
-        def bring(ref: str) -> None:
-            operation = f"push '{ref}'"
-            until_free(
-                lambda: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, operation),
-                busy=is_locked_there,
-                what=operation,
-            )
-
-        return bring
+            busy=lambda error: isinstance(error, PushRejectedError) and says_locked(error.reason),
+            what=operation,
+        )
 
     def _rejected(
         self, operation: str, ref: str, reason: str, callbacks: Callbacks
@@ -360,24 +334,6 @@ class RemoteEnd:
             "it says that the branch moved.",
         )
 
-    def _proxy(self, url: str) -> str | None:
-        """Return the proxy for an address: as configured, else as the environment says.
-
-        Source:
-            git-config(1), ``remote.<name>.proxy`` and ``http.proxy``; an empty value means
-            none. libgit2's own detection overlooks ``http_proxy``.
-        """
-
-        def configured() -> str | None:
-            config = self.repository.handle.config
-            keys = (f"remote.{self.access.remote}.proxy", "http.proxy")
-            return next((config[key] for key in keys if key in config), None)
-
-        found = reading(configured, torn=is_torn)
-        if found is not None:
-            return found or None
-        return proxy_for(url) if url.startswith(("http://", "https://")) else None
-
     def _connect_to(self, purpose: Literal["fetch", "list", "push"]) -> tuple[pygit2.Remote, str]:
         """Return a fresh remote: one that has listed refs cannot push over HTTP.
 
@@ -390,10 +346,7 @@ class RemoteEnd:
         """
         handle = self.repository.handle
         name, pushing = self.access.remote, purpose == "push"
-        try:
-            remote = reading(lambda: handle.remotes[name], torn=is_torn)
-        except (KeyError, ValueError, pygit2.GitError) as error:
-            raise _no_remote(self.repository, name) from error
+        remote = named_remote(self.repository, name)
         url = (remote.push_url if pushing else None) or remote.url or ""
         # As it was written: making a remote of it applies url.<base>.insteadOf, once.
         keys = [f"remote.{name}.pushurl"] if pushing else []
@@ -401,8 +354,8 @@ class RemoteEnd:
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
         with repository_failures("make a place for fetching", path=self.repository.path):
             source = self.repository.fetching_handle() if purpose == "fetch" else handle
-        made = source.remotes.create_anonymous(_absolute(raw, self.repository))
-        return made, _absolute(url, self.repository)
+        made = source.remotes.create_anonymous(absolute(raw, self.repository))
+        return made, absolute(url, self.repository)
 
 
 def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
@@ -411,16 +364,13 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
     Raises:
         RepositoryError: No such remote is configured.
     """
-    try:
-        remote = reading(lambda: repository.handle.remotes[access.remote], torn=is_torn)
-    except (KeyError, ValueError, pygit2.GitError) as error:
-        raise _no_remote(repository, access.remote) from error
-    url = _absolute(remote.url or "", repository)
-    push_url = _absolute(remote.push_url or remote.url or "", repository)
+    remote = named_remote(repository, access.remote)
+    url = absolute(remote.url or "", repository)
+    push_url = absolute(remote.push_url or remote.url or "", repository)
     for address in (url, push_url):
-        _refuse_program(address, repository, access.remote)
-    _refuse_led_away(repository, access.remote, url, key="url")
-    _refuse_led_away(repository, access.remote, push_url, key="pushurl")
+        refuse_program(address, repository, access.remote)
+    refuse_led_away(repository, access.remote, url, key="url")
+    refuse_led_away(repository, access.remote, push_url, key="pushurl")
     if repository.handle.is_shallow and url.startswith(("/", "file:")):
         message = f"'{repository.path}' is a shallow clone, and its remote '{redact(url)}' a path"
         raise RepositoryError(
@@ -429,84 +379,6 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
             hint="libgit2 would damage it: run 'git fetch --unshallow', or use another address.",
         )
     return RemoteEnd(repository, access, redact(url), redact(push_url))
-
-
-def _refuse_program(url: str, repository: OpenRepository, name: str) -> None:
-    """Refuse an address that git would start a program for, before anything resolves it.
-
-    Source:
-        gitremote-helpers(7), "URL SYNTAX"; and that ssh takes a host for an option if it
-        starts with a dash (CVE-2017-1000117).
-    """
-    if _HELPER.match(url) or Endpoint.of(url).host.startswith("-"):
-        message = f"the remote '{name}' of '{repository.path}' has an address that names a program"
-        raise RepositoryError(
-            message,
-            path=repository.path,
-            hint="Use an https or ssh address, or a path; remote helpers are not run.",
-        )
-
-
-def _refuse_led_away(repository: OpenRepository, name: str, url: str, *, key: str) -> None:
-    """Refuse an address that the repository's own rules lead to another host.
-
-    Every worktree shares that configuration, so whoever works in one could have the token
-    sent anywhere by a single line. Rules of the user's or the system's are believed.
-    """
-    if _is_local(url):
-        return
-    config = repository.handle.config
-    keys = [f"remote.{name}.{key}", f"remote.{name}.url"]
-    raw = next((str(config[name]) for name in keys if name in config), url)
-    written, led = Endpoint.of(raw), Endpoint.of(url)
-    same_port = written.scheme != led.scheme or written.port == led.port
-    if written.host == led.host and same_port:
-        return
-    for entry in config:
-        rule = _REWRITE.fullmatch(entry.name)
-        if (
-            rule is not None
-            and entry.level in {ConfigLevel.LOCAL, ConfigLevel.WORKTREE}
-            and raw.startswith(str(entry.value))
-            and url.startswith(rule["base"])
-        ):
-            message = (
-                f"url.*.insteadOf in the configuration of '{repository.path}' leads the "
-                f"remote '{name}' to another host, '{redact(led.name)}'"
-            )
-            raise RepositoryError(
-                message,
-                path=repository.path,
-                hint="No credential follows. Write the new address into the remote itself, or "
-                "the rule into your own configuration ('git config --global').",
-            )
-
-
-def _is_local(url: str) -> bool:
-    """Return whether an address is a path of this machine."""
-    return url.startswith(("/", "~", ".", "file:")) or not url
-
-
-def _no_remote(repository: OpenRepository, name: str) -> RepositoryError:
-    message = f"'{repository.path}' has no usable remote named '{name}'"
-    return RepositoryError(
-        message,
-        path=repository.path,
-        hint="Lanes are pushed so that others can see them: configure the remote, or name "
-        "another one with remote=.",
-    )
-
-
-def _absolute(url: str, repository: OpenRepository) -> str:
-    """Return a relative path as git means it: from the repository, not from here."""
-    if not url or "://" in url or url.startswith(("/", "~")):
-        return url
-    head = url.partition("/")[0]
-    if ":" in head:
-        return url
-    handle = repository.handle
-    base = repository.common_dir if handle.is_bare else Path(handle.workdir)
-    return os.path.normpath(base / url)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from agentrelay.workstream._git.unsaved import (
     tree_with,
     within_limit,
 )
-from agentrelay.workstream._git.worktrees import Entry, last_logged
+from agentrelay.workstream._git.worktree_entries import Entry, last_logged
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["IGNORED_LIMIT_BYTES", "Kept", "Rescuer", "describe", "new_stamp", "read_stamp"]

@@ -1,4 +1,4 @@
-"""Linked worktrees, made and removed by ourselves.
+"""Linked worktrees, made, repaired and removed by ourselves.
 
 libgit2's ``add_worktree`` holds the interpreter's lock for the whole checkout, opens
 every other worktree, leaves debris after a failure and reports branches as checked
@@ -16,8 +16,6 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -26,26 +24,22 @@ from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.locks import reading, until_free
-from agentrelay.workstream._git.reflog import logged_commits
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, set_aside, unlink_tree
 from agentrelay.workstream._git.whole_files import write_whole
+from agentrelay.workstream._git.worktree_entries import (
+    INITIALIZING,
+    Entry,
+    admin_dir_spelling,
+    read_entry,
+    read_line,
+)
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = [
-    "INITIALIZING",
-    "Entry",
     "check_out",
     "clear_operation",
-    "entries",
-    "entry_at",
-    "entry_logs",
-    "entry_of_moved",
-    "git_file_target",
-    "is_only_linked",
-    "last_logged",
     "link_worktree",
-    "read_entry",
     "refuse_foreign_files",
     "relink_worktree",
     "remove_entry",
@@ -53,12 +47,6 @@ __all__ = [
     "unlock_entry",
 ]
 
-# What git writes into "locked" while it adds a worktree; ours says whose it is. Any other
-# reason, however it begins, is somebody's wish to keep the worktree.
-_GITS_INITIALIZING: Final = "initializing"
-INITIALIZING: Final = "initializing (agentrelay-workstream)"
-# Git's administrative files are a line long; anything larger was not written by git.
-_LINE_LIMIT_BYTES: Final = 8192
 # gitrepository-layout(5) and sequencer.c: what says that an operation is under way.
 _OPERATION_FILES: Final = (
     "MERGE_HEAD",
@@ -73,133 +61,6 @@ _OPERATION_FILES: Final = (
     "SQUASH_MSG",
 )
 _OPERATION_DIRS: Final = ("rebase-merge", "rebase-apply", "sequencer")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One administrative entry of a linked worktree.
-
-    Attributes:
-        admin_dir: The entry's directory.
-        worktree_path: Directory of the worktree, or ``None`` if the entry names none.
-        head_ref: Full ref its HEAD is attached to; ``None`` when detached or unreadable.
-        locked: Reason it is locked for, or ``None``.
-    """
-
-    admin_dir: Path
-    worktree_path: Path | None
-    head_ref: str | None
-    locked: str | None
-
-    @property
-    def is_half_made(self) -> bool:
-        """Whether its maker did not get as far as unlocking it."""
-        return self.locked in {INITIALIZING, _GITS_INITIALIZING}
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the worktree is where the entry says and points back to it."""
-        if self.worktree_path is None:
-            return False
-        if not os.access(self.worktree_path, os.X_OK):
-            # Whatever may not be looked at counts as one.
-            return os.path.lexists(self.worktree_path)
-        target = git_file_target(self.worktree_path)
-        return target is not None and os.path.realpath(target) == os.path.realpath(self.admin_dir)
-
-    @property
-    def operation(self) -> str | None:
-        """Name of an operation that is under way in the worktree, or ``None``."""
-        for name, marker in (
-            ("rebase", "rebase-merge"),
-            ("rebase", "rebase-apply"),
-            ("merge", "MERGE_HEAD"),
-            ("cherry-pick", "CHERRY_PICK_HEAD"),
-            ("revert", "REVERT_HEAD"),
-            ("bisect", "BISECT_LOG"),
-        ):
-            if (self.admin_dir / marker).exists():
-                return name
-        return None
-
-
-def _line(path: Path) -> str | None:
-    """Return the one line of an administrative file, or ``None``."""
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_LINE_LIMIT_BYTES)
-    except OSError:
-        return None
-    return os.fsdecode(data).strip()
-
-
-def git_file_target(worktree_path: Path) -> Path | None:
-    """Return the administrative directory a worktree's ``.git`` file names."""
-    git_file = worktree_path / ".git"
-    try:
-        if not git_file.is_file():
-            return None
-    except PermissionError:
-        return None
-    text = _line(git_file)
-    if text is None or not text.startswith("gitdir:"):
-        return None
-    return Path(os.path.normpath(worktree_path / text.removeprefix("gitdir:").strip()))
-
-
-def read_entry(admin_dir: Path) -> Entry | None:
-    """Return the entry in ``admin_dir``, or ``None`` when there is no directory."""
-    if not admin_dir.is_dir():
-        return None
-    gitdir = _line(admin_dir / "gitdir")
-    worktree = None
-    if gitdir:
-        worktree = Path(os.path.normpath(admin_dir / gitdir)).parent
-    head = _line(admin_dir / "HEAD")
-    head_ref = head.removeprefix("ref:").strip() if head and head.startswith("ref:") else None
-    return Entry(admin_dir, worktree, head_ref, _line(admin_dir / "locked"))
-
-
-def entry_at(repository: OpenRepository, worktree_path: Path) -> Entry | None:
-    """Return the live entry of the worktree at a path, or ``None``.
-
-    Costs a few file reads however many worktrees there are.
-    """
-    target = git_file_target(worktree_path)
-    if target is None:
-        return None
-    if os.path.realpath(target.parent) != os.path.realpath(repository.worktrees_admin_dir):
-        return None
-    entry = read_entry(target)
-    if entry is None or entry.worktree_path is None:
-        return None
-    same = os.path.realpath(entry.worktree_path) == os.path.realpath(worktree_path)
-    return entry if same else None
-
-
-def entry_logs(entry: Entry) -> tuple[Path, ...]:
-    """Return the files of a worktree's own that lead to commits it once stood on."""
-    return (entry.admin_dir / "logs" / "HEAD", entry.admin_dir / "ORIG_HEAD")
-
-
-def last_logged(repository: OpenRepository, entry: Entry) -> str | None:
-    """Return the newest commit in a worktree's own reflog that still exists.
-
-    Somebody may have deleted the branch under a live worktree; this is where it was.
-    """
-    return next(logged_commits(repository, entry.admin_dir / "logs" / "HEAD"), None)
-
-
-def entries(repository: OpenRepository) -> Iterator[Entry]:
-    """Iterate over all entries of linked worktrees, broken ones included."""
-    try:
-        names = sorted(os.listdir(repository.worktrees_admin_dir))
-    except OSError:
-        return
-    for name in names:
-        entry = read_entry(repository.worktrees_admin_dir / name)
-        if entry is not None:
-            yield entry
 
 
 def link_worktree(
@@ -279,33 +140,6 @@ def clear_operation(entry: Entry) -> None:
                 remove_tree(entry.admin_dir / name)
 
 
-def entry_of_moved(
-    repository: OpenRepository, worktree_path: Path, *, admin_name: str
-) -> Entry | None:
-    """Return the entry of a worktree whose repository was moved as a whole, or ``None``.
-
-    Its ``.git`` file names the right entry at a place that does not exist any more, as in
-    a container with another mount point.
-    """
-    target = git_file_target(worktree_path)
-    if target is None or target.name != admin_name or target.exists():
-        return None
-    return read_entry(repository.worktrees_admin_dir / admin_name)
-
-
-def is_only_linked(repository: OpenRepository, worktree_path: Path, *, admin_name: str) -> bool:
-    """Return whether a folder holds our ``.git`` file alone, and no entry was ever made.
-
-    That is what a maker leaves that was killed between the two.
-    """
-    try:
-        alone = os.listdir(worktree_path) == [".git"]
-    except OSError:
-        return False
-    target = git_file_target(worktree_path) if alone else None
-    return target == admin_dir_spelling(repository, admin_name) and not target.exists()
-
-
 def relink_worktree(repository: OpenRepository, worktree_path: Path, entry: Entry) -> Entry:
     """Connect an entry with its worktree again; call it in a metadata section.
 
@@ -348,15 +182,10 @@ def repair_entry(repository: OpenRepository, entry: Entry) -> None:
     """
     path = entry.admin_dir / "commondir"
     with repository_failures(f"repair the entry '{entry.admin_dir}'", path=repository.path):
-        named = _line(path)
+        named = read_line(path)
         target = os.path.realpath(entry.admin_dir / named) if named and "\0" not in named else None
         if target != os.path.realpath(repository.common_dir):
             path.write_text("../..\n")
-
-
-def admin_dir_spelling(repository: OpenRepository, admin_name: str) -> Path:
-    """Return an entry's directory as git spells it: links resolved."""
-    return Path(os.path.realpath(repository.common_dir)) / "worktrees" / admin_name
 
 
 def refuse_foreign_files(
@@ -371,7 +200,7 @@ def refuse_foreign_files(
     if not names:
         return
     if names == [".git"] and (worktree_path / ".git").is_file():
-        text = _line(worktree_path / ".git")
+        text = read_line(worktree_path / ".git")
         if text == f"gitdir: {admin_dir_spelling(repository, admin_name)}":
             return
     message = (

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from agentrelay.workstream._git.config import drop_upstream
@@ -26,13 +25,15 @@ from agentrelay.workstream._git.repository import (
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
-from agentrelay.workstream._git.worktrees import (
+from agentrelay.workstream._git.worktree_entries import (
     Entry,
     entry_at,
     entry_logs,
     entry_of_moved,
     is_only_linked,
     read_entry,
+)
+from agentrelay.workstream._git.worktrees import (
     relink_worktree,
     remove_entry,
     repair_entry,
@@ -50,7 +51,7 @@ from agentrelay.workstream.implementations._lane_record import (
 from agentrelay.workstream.implementations._refusals import locked_and_absent, moved, other_checkout
 from agentrelay.workstream.implementations._still_open import why_branches_stay
 
-__all__ = ["DELETE_REMOTE_BRANCH", "CleanUpResult", "clean_up", "lane_of"]
+__all__ = ["DELETE_REMOTE_BRANCH", "CleanUpResult", "clean_up"]
 
 # A step whose failure says, too, that the branch is another clone's.
 DELETE_REMOTE_BRANCH: Final = "delete the remote branch"
@@ -170,34 +171,6 @@ def clean_up(
         for kept in run.rescuer.kept:
             record_concern(runtime, describe(kept))
         return CleanUpResult(tuple(run.failures), run.branches_stay)
-
-
-def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -> Lane | None:
-    """Return the lane a runtime speaks of, checked against its spec, never trusted.
-
-    Returns:
-        The lane, or ``None`` for a runtime that was never prepared.
-
-    Raises:
-        LaneConflictError: The state names something that is not this workstream's.
-        LaneNameError: A name breaks a rule.
-    """
-    state = runtime.state
-    noted = state.signal_dir
-    if run_dir is None and noted is not None and noted.parent.name == "workstreams":
-        # Wherever the preparer put it; the record there says whose it is.
-        run_dir = noted.parent.parent
-    if state.branch_name is not None:
-        return Lane.from_branch(repo_path, state.branch_name, runtime.spec.id, run_dir=run_dir)
-    if state.worktree_path is not None:
-        lane = Lane.of(repo_path, state.worktree_path.parent.name, runtime.spec.id, run_dir=run_dir)
-        if lane.worktree_path == state.worktree_path.absolute():
-            return lane
-        message = f"'{state.worktree_path}' is not the worktree of workstream '{runtime.spec.id}'"
-        raise LaneConflictError(
-            message, obstacle=state.worktree_path, hint="Only a lane's own paths are removed."
-        )
-    return None
 
 
 def _refuse_other_remote(run: _CleanUp, access: RemoteAccess) -> None:

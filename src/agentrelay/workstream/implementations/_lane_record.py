@@ -18,7 +18,7 @@ from agentrelay.workstream._git.repository import (
     is_commit_id,
     open_repository,
 )
-from agentrelay.workstream._git.worktrees import entry_at, read_entry
+from agentrelay.workstream._git.worktree_entries import entry_at, read_entry
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus

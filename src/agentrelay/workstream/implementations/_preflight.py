@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktrees import entry_at, entry_of_moved
+from agentrelay.workstream._git.worktree_entries import entry_at, entry_of_moved
 from agentrelay.workstream._lane import Lane, same_on_some_file_system
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern

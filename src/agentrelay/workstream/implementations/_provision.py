@@ -7,7 +7,6 @@ whole again after a crash completes the lane.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,22 +14,21 @@ from dataclasses import dataclass
 from agentrelay.workstream._git.config import set_upstream
 from agentrelay.workstream._git.exclude import exclude_lane_directories
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.proof import is_contained
 from agentrelay.workstream._git.refs import create_ref, delete_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
-from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.trash import set_aside, unlink_tree
-from agentrelay.workstream._git.worktrees import (
+from agentrelay.workstream._git.worktree_entries import (
     Entry,
+    entry_at,
+    last_logged,
+    read_entry,
+)
+from agentrelay.workstream._git.worktrees import (
     check_out,
     clear_operation,
-    entry_at,
-    entry_logs,
-    last_logged,
     link_worktree,
-    read_entry,
     refuse_foreign_files,
     relink_worktree,
     remove_entry,
@@ -46,6 +44,7 @@ from agentrelay.workstream.errors import (
     PushRejectedError,
     WorkstreamError,
 )
+from agentrelay.workstream.implementations._earlier_life import keep_entry, keep_files
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
     forget_place,
@@ -182,7 +181,9 @@ def _run(run: _Provision) -> None:
         entry = _ensure_entry(run, entry)
         repair_entry(repository, entry)
     if entry.is_half_made:
-        _keep_leftovers(run, entry)
+        if run.created_entry is None:
+            keep_files(repository, lane, runtime, entry)
+        clear_operation(entry)
         check_out(lane.worktree_path)
         unlock_entry(entry)
     _push(run, remote_tip)
@@ -304,58 +305,13 @@ def _ensure_entry(run: _Provision, entry: Entry | None) -> Entry:
     if ours is not None:
         # Half made by a crash or by libgit2, or left on another commit with its folder gone.
         refuse_foreign_files(repository, lane.worktree_path, admin_name=lane.admin_name)
-        rescuer = _rescuer(run)
-        rescuer.keep_entry(ours)
-        rescuer.keep_logged("reflog", entry_logs(ours), tips=_tips(run))
-        _tell(run, rescuer)
+        keep_entry(repository, lane, run.runtime, ours)
         remove_entry(repository, ours)
     made = link_worktree(
         repository, lane.worktree_path, branch_ref=lane.branch_ref, admin_name=lane.admin_name
     )
     run.created_entry = made
     return made
-
-
-def _keep_leftovers(run: _Provision, entry: Entry) -> None:
-    """Keep what an earlier life of a worktree left, before its files are written anew.
-
-    The folder was deleted by hand, or a prepare was killed when everything but the unlocking
-    was done. A checkout writes its index last, so without one there was neither.
-    """
-    index = entry.admin_dir / "index"
-    if run.created_entry is None and index.exists():
-        rescuer = _rescuer(run)
-        path = run.lane.worktree_path
-        if any(name != ".git" for name in os.listdir(path)):
-            rescuer.keep_worktree(entry, path)
-        else:
-            rescuer.keep_entry(entry)
-        # What the index said beyond HEAD is safe; the new checkout starts from HEAD.
-        index.unlink()
-        _tell(run, rescuer)
-    clear_operation(entry)
-
-
-def _rescuer(run: _Provision) -> Rescuer:
-    """Return a rescuer that believes any lasting ref."""
-    return Rescuer(
-        run.repository,
-        prefix=run.lane.rescue_prefix,
-        stamp=new_stamp(),
-        survives=lambda commit_id: is_contained(run.repository, commit_id, target_refs=()),
-    )
-
-
-def _tips(run: _Provision) -> tuple[str, ...]:
-    """Return where the lane's branch is, which stays."""
-    tip = run.repository.resolve(run.lane.branch_ref)
-    return () if tip is None else (tip,)
-
-
-def _tell(run: _Provision, rescuer: Rescuer) -> None:
-    """Say what was found where a worktree had been, and kept."""
-    for kept in rescuer.kept:
-        record_concern(run.runtime, f"the worktree's folder was gone: {describe(kept)}")
 
 
 def _push(run: _Provision, remote_tip: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktrees import Entry, entries
+from agentrelay.workstream._git.worktree_entries import Entry, entries
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError
 

@@ -10,7 +10,7 @@ from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_rem
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.unsaved import has_unsaved
-from agentrelay.workstream._git.worktrees import entry_at
+from agentrelay.workstream._git.worktree_entries import entry_at
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.extras import Extras, add_extras
 from agentrelay.workstream._github.failures import is_no_commits

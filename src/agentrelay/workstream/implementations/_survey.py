@@ -16,7 +16,7 @@ from pathlib import Path
 from agentrelay.workstream._git.refs import tips_below
 from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktrees import Entry, entries
+from agentrelay.workstream._git.worktree_entries import Entry, entries
 from agentrelay.workstream._lane import (
     BRANCH_PREFIX,
     RESCUE_PREFIX,

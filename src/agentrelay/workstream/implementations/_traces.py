@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._git.repository import OpenRepository, refuse_links
-from agentrelay.workstream._git.worktrees import (
+from agentrelay.workstream._git.worktree_entries import (
     Entry,
     entry_at,
     entry_of_moved,

@@ -83,7 +83,8 @@ class GitWorkstreamTeardown:
         """
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._access import ApiAccess
-        from agentrelay.workstream.implementations._clean_up import clean_up, lane_of
+        from agentrelay.workstream.implementations._clean_up import clean_up
+        from agentrelay.workstream.implementations._named_lane import lane_of
 
         check_seconds("lane_timeout_s", self.lane_timeout_s)
         check_seconds("network_timeout_s", self.network_timeout_s)
