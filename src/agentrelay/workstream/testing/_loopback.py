@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
@@ -283,6 +283,11 @@ class LoopbackServer:
         if kind is FaultKind.DELAY and self._closing.wait(fault.pause_s):
             return False
         stop_bytes = fault.after_bytes if kind is FaultKind.CUT else None
+        if stop_bytes is not None and stop_bytes >= len(response.body):
+            # Nothing is cut, so the client must hear that the connection ends: whether it
+            # noticed in time before its next request would be a matter of luck.
+            fields = dict(response.headers)
+            response = replace(response, headers={**fields, "connection": "close"})
         send_response(connection, response, method=request.method, stop_bytes=stop_bytes)
         return kind is not FaultKind.CUT
 
