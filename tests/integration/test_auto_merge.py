@@ -198,6 +198,17 @@ def test_concerns_of_another_process_count_as_well(
     assert sent(world) == []
 
 
+def test_a_lane_whose_branch_is_gone_is_not_merged_at_anybodys_commit(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Without the branch nothing says which commit is the lane's own."""
+    _push(world, lane)
+    (repo / ".git" / "refs" / "heads" / BRANCH).unlink()
+    with pytest.raises(MergeRefusedError, match="is gone here"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+    assert sent(world) == []
+
+
 def _push(world: World, _: WorkstreamRuntime) -> None:
     commit_files(world.remote_path, {"evil.txt": "x\n"}, message="More", branch=BRANCH)
 

@@ -119,7 +119,14 @@ def _pull_to_merge(client: GitHubClient, question: Question, found: Found) -> Pu
     if pull is None or found.verdict is not MergeVerdict.OPEN:
         reason = found.reason or f"{'' if pull is None else pull.url} was closed without a merge"
         _refuse(client, reason, "Integrate the lane again, if it is to be merged.")
-    if question.tip is not None and question.tip != pull.head_sha:
+    if question.tip is None:
+        # Whoever may push decides what the pull request holds.
+        _refuse(
+            client,
+            f"'{question.branch}' is gone here, and nothing says that {pull.url} is at its commit",
+            "Prepare the workstream again, or merge it by hand.",
+        )
+    if question.tip != pull.head_sha:
         _refuse(
             client,
             f"{pull.url} is at {pull.head_sha}, and '{question.branch}' is at {question.tip} here",

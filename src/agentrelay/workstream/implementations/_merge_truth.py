@@ -51,11 +51,14 @@ class Question:
         branch: The lane's branch.
         target: Branch it is to be merged into.
         tip: Hex id of the commit the branch is at here, ``None`` where it is gone.
+        is_fresh: Whether the lane holds no commits of its own and no pull request is
+            known: all there are may be those of an earlier lane of this name.
     """
 
     branch: str
     target: str
     tip: Optional[str]
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,10 @@ def put_question(
     if branch is None:
         raise WorkstreamError(f"workstream '{spec.id}' has no integration branch")
     lane = Lane.from_branch(repo_path, branch, spec.id)
-    return Question(lane.branch, spec.merge_target_branch, repository.resolve(lane.branch_ref))
+    tip = repository.resolve(lane.branch_ref)
+    is_cut_only = tip is not None and tip == runtime.state.base_commit
+    is_fresh = is_cut_only and runtime.artifacts.merge_pr_url is None
+    return Question(lane.branch, spec.merge_target_branch, tip, is_fresh)
 
 
 class Inquiry:
@@ -206,7 +212,8 @@ class Inquiry:
                 pulls = [pull for pull in seen if pull.head_branch == question.branch]
                 pulls.sort(key=lambda pull: -pull.number)
                 verdict = self._judge(question, pulls)
-                if verdict is None and not page.has_next:
+                # Between two pages a pull request that changes slips past both.
+                if verdict is None and number == 1 and not page.has_next:
                     verdict = self._judge_rest(question, pulls)
                 if verdict is not None:
                     found[question] = verdict
@@ -219,6 +226,8 @@ class Inquiry:
         for pull in mine:
             if pull.state == "open":
                 return Found(MergeVerdict.OPEN, pull)
+        if question.is_fresh:
+            return None
         for pull in mine:
             if pull.state == "merged" and self._has_all(question.tip, pull.head_sha):
                 return Found(MergeVerdict.MERGED, pull)
@@ -227,6 +236,13 @@ class Inquiry:
     def _judge_rest(self, question: Question, pulls: list[PullRequest]) -> Found:
         """Return what follows when these are all there are."""
         mine = [pull for pull in pulls if pull.base_branch == question.target]
+        if mine and question.is_fresh:
+            return Found(
+                MergeVerdict.CANNOT_TELL,
+                mine[0],
+                f"'{question.branch}' holds no commits yet: {mine[0].url} is not known to be of "
+                "this lane, and may be of an earlier one",
+            )
         if mine and mine[0].state == "closed":
             return Found(MergeVerdict.CLOSED, mine[0])
         if mine:
