@@ -166,29 +166,33 @@ def test_what_somebody_added_at_github_belongs_to_the_merge(world: World, repo: 
     assert (check.verdict, check.method) == (MergeVerdict.MERGED, "merge")
 
 
-@pytest.mark.parametrize("end", ["merged", "closed"])
+@pytest.mark.parametrize("commits", [0, 1])
+@pytest.mark.parametrize("end", ["merged", "pushed", "closed"])
 def test_an_earlier_lanes_pull_request_says_nothing_about_a_new_lane(
-    world: World, repo: Path, end: str
+    world: World, repo: Path, end: str, commits: int
 ) -> None:
-    """A new lane of an old name, still at its base, is neither merged nor closed."""
+    """A new lane of an old name, at its base or further, is neither merged nor closed."""
     commit_files(world.remote_path, {"d.txt": "x\n"}, message="D", branch="develop")
-    spec = WorkstreamSpec("parser", base_branch="develop")
+    spec = WorkstreamSpec("parser", base_branch="main" if end == "pushed" else "develop")
     runner = world.runner(repo)
     first = WorkstreamRuntime(spec)
     runner.prepare(first)
-    work(first)
+    tip = work(first)
     runner.integrate(first)
     if end == "merged":
         world.github.merge_pull(1)
         assert runner.check(first).verdict is MergeVerdict.MERGED
+    elif end == "pushed":
+        pygit2.Repository(str(world.remote_path)).references["refs/heads/main"].set_target(tip)
     else:
         world.github.close_pull(1)
     runner.teardown(first)
     again = WorkstreamRuntime(spec)
     runner.prepare(again)
+    work(again, commits=commits, prefix="again")
     for check in (runner.check(again), world.merge_checker(repo).check_all([again, again])[0]):
         assert check.verdict is MergeVerdict.CANNOT_TELL
-        assert "holds no commits yet" in str(check.reason)
+        assert "may be of an earlier one" in str(check.reason)
     assert again.status is WorkstreamStatus.ACTIVE
 
 

@@ -51,13 +51,15 @@ class Question:
         branch: The lane's branch.
         target: Branch it is to be merged into.
         tip: Hex id of the commit the branch is at here, ``None`` where it is gone.
-        is_fresh: Whether the lane holds no commits of its own and no pull request is
-            known: all there are may be those of an earlier lane of this name.
+        is_known: Whether a pull request of this lane is on record; else those there are
+            may be an earlier lane's of the same name.
+        is_fresh: Whether none is, and the lane holds no commits of its own either.
     """
 
     branch: str
     target: str
     tip: Optional[str]
+    is_known: bool = True
     is_fresh: bool = False
 
 
@@ -123,9 +125,9 @@ def put_question(
         raise WorkstreamError(f"workstream '{spec.id}' has no integration branch")
     lane = Lane.from_branch(repo_path, branch, spec.id)
     tip = repository.resolve(lane.branch_ref)
-    is_cut_only = tip is not None and tip == runtime.state.base_commit
-    is_fresh = is_cut_only and runtime.artifacts.merge_pr_url is None
-    return Question(lane.branch, spec.merge_target_branch, tip, is_fresh)
+    is_known = runtime.artifacts.merge_pr_url is not None
+    is_fresh = not is_known and tip is not None and tip == runtime.state.base_commit
+    return Question(lane.branch, spec.merge_target_branch, tip, is_known, is_fresh)
 
 
 class Inquiry:
@@ -236,12 +238,13 @@ class Inquiry:
     def _judge_rest(self, question: Question, pulls: list[PullRequest]) -> Found:
         """Return what follows when these are all there are."""
         mine = [pull for pull in pulls if pull.base_branch == question.target]
-        if mine and question.is_fresh:
+        is_at = mine and question.tip in {None, mine[0].head_sha}
+        if mine and (question.is_fresh or not (question.is_known or is_at)):
             return Found(
                 MergeVerdict.CANNOT_TELL,
                 mine[0],
-                f"'{question.branch}' holds no commits yet: {mine[0].url} is not known to be of "
-                "this lane, and may be of an earlier one",
+                f"nothing says that {mine[0].url} is of this lane: it may be of an earlier one "
+                f"that was called '{question.branch}' too",
             )
         if mine and mine[0].state == "closed":
             return Found(MergeVerdict.CLOSED, mine[0])
