@@ -425,7 +425,15 @@ def test_a_runner_merges_only_when_it_was_told_how(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "octopus"}, {"pending_checks": "nobody"}, {"accepted_concerns": "slow"}],
+    [
+        {"method": "octopus"},
+        {"pending_checks": "nobody"},
+        {"accepted_concerns": "slow"},
+        {"accepted_concerns": None},
+        {"api_url": 5},
+        {"full_name": 5},
+        {"head_full_name": 5},
+    ],
     ids=lambda settings: next(iter(settings)),
 )
 def test_settings_that_are_none_are_refused_before_anything_is_asked(
