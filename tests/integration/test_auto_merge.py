@@ -198,6 +198,38 @@ def test_concerns_of_another_process_count_as_well(
     assert sent(world) == []
 
 
+@pytest.mark.parametrize("whose", ["the lane's", "a task's"])
+def test_accepting_ones_own_concerns_accepts_no_others(
+    world: World, repo: Path, lane: WorkstreamRuntime, whose: str
+) -> None:
+    """What another process described stays open; what this one knows as well does not."""
+    if whose == "the lane's":
+        lane.artifacts.concerns.append("two tasks changed one file\n\nat once")
+    else:
+        lane.artifacts.task_summaries = [TaskSummary("t", concerns=("two tasks changed one file",))]
+    world.runner(repo).integrate(lane)
+    assert lane.state.signal_dir is not None
+    again = WorkstreamRuntime.load(lane.state.signal_dir)
+    again.artifacts.concerns.append("slow")
+    with pytest.raises(MergeRefusedError, match="does not know"):
+        world.auto_merger(repo, accepted_concerns=["slow"]).merge_integration_pr(again)
+    assert sent(world) == []
+    accepted = [*lane.artifacts.concerns, *lane.artifacts.task_summaries[0].concerns]
+    merger = world.auto_merger(repo, accepted_concerns=accepted)
+    assert merger.merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+
+
+def test_a_lane_whose_branch_is_gone_is_not_merged_at_anybodys_commit(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Without the branch nothing says which commit is the lane's own."""
+    _push(world, lane)
+    (repo / ".git" / "refs" / "heads" / BRANCH).unlink()
+    with pytest.raises(MergeRefusedError, match="is gone here"):
+        world.auto_merger(repo).merge_integration_pr(lane)
+    assert sent(world) == []
+
+
 def _push(world: World, _: WorkstreamRuntime) -> None:
     commit_files(world.remote_path, {"evil.txt": "x\n"}, message="More", branch=BRANCH)
 
@@ -393,7 +425,15 @@ def test_a_runner_merges_only_when_it_was_told_how(
 
 @pytest.mark.parametrize(
     "settings",
-    [{"method": "octopus"}, {"pending_checks": "nobody"}, {"accepted_concerns": "slow"}],
+    [
+        {"method": "octopus"},
+        {"pending_checks": "nobody"},
+        {"accepted_concerns": "slow"},
+        {"accepted_concerns": None},
+        {"api_url": 5},
+        {"full_name": 5},
+        {"head_full_name": 5},
+    ],
     ids=lambda settings: next(iter(settings)),
 )
 def test_settings_that_are_none_are_refused_before_anything_is_asked(

@@ -57,6 +57,24 @@ def test_check_marks_what_was_merged_and_nothing_else(world: World, repo: Path) 
     assert "refs/heads/agentrelay/nightly/parser/integration" not in refs(world.remote_path)
 
 
+@pytest.mark.parametrize("command", ["check", "watch"])
+def test_a_lane_that_cannot_be_marked_holds_up_no_other(
+    world: World, repo: Path, command: str
+) -> None:
+    """The one whose signals refuse is an error of its own; the next is marked."""
+    world.github.merge_pull(1)
+    world.github.merge_pull(2)
+    (signals,) = repo.rglob("workstreams/docs")
+    (signals / "merged").mkdir()
+    (signals / "merged" / "in the way").touch()
+    result = on(repo, command, "docs", "parser", *github(world), "--json")
+    lanes = lanes_of(result)
+    assert result.exit_code == 1
+    assert lanes["docs"]["error"]
+    assert [lanes[name]["merge"]["verdict"] for name in ("docs", "parser")] == ["merged", "merged"]
+    assert lanes["parser"]["status"] == "merged"
+
+
 def test_check_says_in_a_table_what_it_found(world: World, repo: Path) -> None:
     """A line a lane, in the order asked."""
     world.github.close_pull(1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
+import urllib.request
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
@@ -162,6 +164,36 @@ def test_what_somebody_added_at_github_belongs_to_the_merge(world: World, repo: 
     world.github.merge_pull(1)
     check = world.merge_checker(repo).check_merged(lane)
     assert (check.verdict, check.method) == (MergeVerdict.MERGED, "merge")
+
+
+@pytest.mark.parametrize("commits", [0, 1])
+@pytest.mark.parametrize("end", ["merged", "pushed", "closed"])
+def test_an_earlier_lanes_pull_request_says_nothing_about_a_new_lane(
+    world: World, repo: Path, end: str, commits: int
+) -> None:
+    """A new lane of an old name, at its base or further, is neither merged nor closed."""
+    commit_files(world.remote_path, {"d.txt": "x\n"}, message="D", branch="develop")
+    spec = WorkstreamSpec("parser", base_branch="main" if end == "pushed" else "develop")
+    runner = world.runner(repo)
+    first = WorkstreamRuntime(spec)
+    runner.prepare(first)
+    tip = work(first)
+    runner.integrate(first)
+    if end == "merged":
+        world.github.merge_pull(1)
+        assert runner.check(first).verdict is MergeVerdict.MERGED
+    elif end == "pushed":
+        pygit2.Repository(str(world.remote_path)).references["refs/heads/main"].set_target(tip)
+    else:
+        world.github.close_pull(1)
+    runner.teardown(first)
+    again = WorkstreamRuntime(spec)
+    runner.prepare(again)
+    work(again, commits=commits, prefix="again")
+    for check in (runner.check(again), world.merge_checker(repo).check_all([again, again])[0]):
+        assert check.verdict is MergeVerdict.CANNOT_TELL
+        assert "may be of an earlier one" in str(check.reason)
+    assert again.status is WorkstreamStatus.ACTIVE
 
 
 def test_a_pull_request_into_another_branch_is_not_the_lanes(world: World, repo: Path) -> None:
@@ -404,6 +436,28 @@ def test_an_older_open_pull_request_beats_a_closed_one_that_changed_last(
         commit_files(world.remote_path, {f"{number}.txt": "x\n"}, message=name, branch=name)
         world.github.open_pull(head=name, base="main", title=name)
     world.github.open_pull(head=str(lanes[0].state.branch_name), base="main", title="Again")
+    found = world.merge_checker(repo).check_all(lanes)
+    assert [check.verdict for check in found] == [MergeVerdict.OPEN, MergeVerdict.OPEN]
+
+
+def test_a_pull_request_that_changes_between_two_pages_is_not_overlooked(
+    world: World, repo: Path
+) -> None:
+    """The lane's new one slips onto the page that was read; the closed one does not count."""
+    lanes = [submit(world, repo, name) for name in ("one", "two")]
+    world.github.close_pull(1)
+    world.github.open_pull(head=str(lanes[0].state.branch_name), base="main", title="Again")
+    for number in range(100):
+        name = f"agentrelay/nightly/other{number}/integration"
+        commit_files(world.remote_path, {f"{number}.txt": "x\n"}, message=name, branch=name)
+        world.github.open_pull(head=name, base="main", title=name)
+    url = f"{world.github.api_url}/repos/{world.full_name}/pulls?state=all&direction=asc"
+    headers = {"authorization": f"token {world.token}", "user-agent": "test"}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the double's
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the double's
+        first, second, _ = json.loads(answer.read())[:3]
+    page = json.dumps([second, first])
+    world.github.faults.add(Fault.status(200, body=page, path=r"[?&]page=2\b"))
     found = world.merge_checker(repo).check_all(lanes)
     assert [check.verdict for check in found] == [MergeVerdict.OPEN, MergeVerdict.OPEN]
 

@@ -10,6 +10,7 @@ from agentrelay.workstream import (
     GhIntegrationMergeChecker,
     MergeCheck,
     MergeVerdict,
+    WorkstreamError,
     WorkstreamRuntime,
     WorkstreamSpec,
     record_merge,
@@ -54,7 +55,7 @@ def check(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> None
     checks = GhIntegrationMergeChecker(place.repo, **settings).check_all(lanes.values())
     answers = dict(zip(lanes, checks, strict=True))
     for name, answer in answers.items():
-        record_merge(lanes[name], answer)
+        _mark(place, lanes[name], answer, reports)
     _report(context, place, ids, lanes, reports, answers)
 
 
@@ -102,7 +103,7 @@ def watch(
     for event in checker.watch(lanes.values(), until_s=until_s, every_s=every_s):
         name = names[id(event.runtime)]
         answers[name] = event.check
-        record_merge(event.runtime, event.check)
+        _mark(place, event.runtime, event.check, reports)
         words = " ".join(filter(None, [event.check.verdict.value, event.check.reason]))
         click.echo(report.visible(f"{place.graph}/{name}: {words}"), err=True)
     _report(context, place, ids, lanes, reports, answers)
@@ -126,6 +127,21 @@ def _load(
     return lanes, failed
 
 
+def _mark(
+    place: Place,
+    runtime: WorkstreamRuntime,
+    answer: MergeCheck,
+    failed: dict[str, LaneReport],
+) -> None:
+    """Mark a lane that was merged; where that cannot be written, the others go on."""
+    from agentrelay.workstream.cli.report import LaneReport
+
+    try:
+        record_merge(runtime, answer)
+    except (OSError, WorkstreamError) as error:
+        failed[runtime.spec.id] = LaneReport.of(place.graph, runtime, failure=error)
+
+
 def _report(  # noqa: PLR0917 - what both commands know by then
     context: click.Context,
     place: Place,
@@ -138,6 +154,8 @@ def _report(  # noqa: PLR0917 - what both commands know by then
     from agentrelay.workstream.cli import report
 
     for name, answer in answers.items():
+        if name in reports:
+            continue
         unknown = answer.verdict is MergeVerdict.CANNOT_TELL
         reports[name] = report.LaneReport.of(
             place.graph,

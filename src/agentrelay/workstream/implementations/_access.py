@@ -40,8 +40,12 @@ class ApiAccess:
         """Refuse settings that cannot be used, before anything is done.
 
         Raises:
-            RepositoryError: The fork's name is none.
+            RepositoryError: A setting is of another kind, or the fork's name is none.
         """
+        for name in ("api_url", "full_name", "head_full_name"):
+            value: object = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise RepositoryError(f"{name} is {value!r}", hint=f"Pass {name} as text, or None.")
         if self.head_full_name is not None and not is_full_name(self.head_full_name):
             raise RepositoryError(
                 f"head_full_name {self.head_full_name!r} is not a repository's name",

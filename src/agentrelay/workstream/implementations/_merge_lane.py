@@ -25,6 +25,7 @@ from agentrelay.workstream.errors import (
     RateLimitedError,
 )
 from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._listed_concerns import lists_other_concerns
 from agentrelay.workstream.implementations._merge_truth import (
     Found,
     Inquiry,
@@ -37,9 +38,6 @@ from agentrelay.workstream.implementations._pull_text import (
 )
 
 __all__ = ["MergePlan", "merge_lane"]
-
-# Headings of the library's own section of a description; agents' text cannot make any.
-_CONCERNS: Final = re.compile(r"^## (?:Operational c|C)oncerns\r?$", re.MULTILINE)
 
 _REBASE_HINT: Final = "Bring the target into the lane's branch, and integrate it again."
 
@@ -104,7 +102,13 @@ def _refuse_open_concerns(
         _refuse(
             client, f"there are open concerns: {listed}", "Settle them, or accept them by name."
         )
-    if found.pull is not None and not known and _CONCERNS.search(found.pull.body):
+    if found.pull is not None and lists_other_concerns(
+        found.pull.body,
+        tuple(runtime.artifacts.task_summaries),
+        tuple(runtime.artifacts.concerns),
+        host=client.address.host,
+        secrets=client.secrets_in_use(),
+    ):
         # Concerns are in memory only; another process had some when it described the lane.
         _refuse(
             client,
@@ -119,7 +123,14 @@ def _pull_to_merge(client: GitHubClient, question: Question, found: Found) -> Pu
     if pull is None or found.verdict is not MergeVerdict.OPEN:
         reason = found.reason or f"{'' if pull is None else pull.url} was closed without a merge"
         _refuse(client, reason, "Integrate the lane again, if it is to be merged.")
-    if question.tip is not None and question.tip != pull.head_sha:
+    if question.tip is None:
+        # Whoever may push decides what the pull request holds.
+        _refuse(
+            client,
+            f"'{question.branch}' is gone here, and nothing says that {pull.url} is at its commit",
+            "Prepare the workstream again, or merge it by hand.",
+        )
+    if question.tip != pull.head_sha:
         _refuse(
             client,
             f"{pull.url} is at {pull.head_sha}, and '{question.branch}' is at {question.tip} here",

@@ -51,11 +51,16 @@ class Question:
         branch: The lane's branch.
         target: Branch it is to be merged into.
         tip: Hex id of the commit the branch is at here, ``None`` where it is gone.
+        is_known: Whether a pull request of this lane is on record; else those there are
+            may be an earlier lane's of the same name.
+        is_fresh: Whether none is, and the lane holds no commits of its own either.
     """
 
     branch: str
     target: str
     tip: Optional[str]
+    is_known: bool = True
+    is_fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,10 @@ def put_question(
     if branch is None:
         raise WorkstreamError(f"workstream '{spec.id}' has no integration branch")
     lane = Lane.from_branch(repo_path, branch, spec.id)
-    return Question(lane.branch, spec.merge_target_branch, repository.resolve(lane.branch_ref))
+    tip = repository.resolve(lane.branch_ref)
+    is_known = runtime.artifacts.merge_pr_url is not None
+    is_fresh = not is_known and tip is not None and tip == runtime.state.base_commit
+    return Question(lane.branch, spec.merge_target_branch, tip, is_known, is_fresh)
 
 
 class Inquiry:
@@ -206,7 +214,8 @@ class Inquiry:
                 pulls = [pull for pull in seen if pull.head_branch == question.branch]
                 pulls.sort(key=lambda pull: -pull.number)
                 verdict = self._judge(question, pulls)
-                if verdict is None and not page.has_next:
+                # Between two pages a pull request that changes slips past both.
+                if verdict is None and number == 1 and not page.has_next:
                     verdict = self._judge_rest(question, pulls)
                 if verdict is not None:
                     found[question] = verdict
@@ -219,6 +228,8 @@ class Inquiry:
         for pull in mine:
             if pull.state == "open":
                 return Found(MergeVerdict.OPEN, pull)
+        if question.is_fresh:
+            return None
         for pull in mine:
             if pull.state == "merged" and self._has_all(question.tip, pull.head_sha):
                 return Found(MergeVerdict.MERGED, pull)
@@ -227,6 +238,14 @@ class Inquiry:
     def _judge_rest(self, question: Question, pulls: list[PullRequest]) -> Found:
         """Return what follows when these are all there are."""
         mine = [pull for pull in pulls if pull.base_branch == question.target]
+        is_at = mine and question.tip in {None, mine[0].head_sha}
+        if mine and (question.is_fresh or not (question.is_known or is_at)):
+            return Found(
+                MergeVerdict.CANNOT_TELL,
+                mine[0],
+                f"nothing says that {mine[0].url} is of this lane: it may be of an earlier one "
+                f"that was called '{question.branch}' too",
+            )
         if mine and mine[0].state == "closed":
             return Found(MergeVerdict.CLOSED, mine[0])
         if mine:

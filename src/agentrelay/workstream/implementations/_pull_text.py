@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from agentrelay.workstream.core.runtime import TaskSummary
     from agentrelay.workstream.core.workstream import WorkstreamSpec
 
-__all__ = ["render_body", "render_merge_message", "render_merge_title", "render_title"]
+__all__ = ["lines_of", "render_body", "render_merge_message", "render_merge_title", "render_title"]
 
 _LONGEST_TITLE: Final = 256
 
@@ -190,20 +190,8 @@ def render_body(
         :func:`agentrelay.workstream.implementations._pull_section.refresh_body` finds
         it. Below 800 units its room may not be enough for anything but a sentence.
     """
-    known = tuple(secrets)
-    page = _Page(host, known)
-    tasks = [
-        _Task(
-            redact(task.task_id, *known),
-            redact((task.pr_url or "").strip(), *known),
-            page.clean(task.description or ""),
-            tuple(map(page.clean, dict.fromkeys(task.concerns))),
-        )
-        for task in sorted(summaries, key=lambda task: task.task_id)
-    ]
-    notes = [(isinstance(text, OperationalConcern), text) for text in dict.fromkeys(concerns)]
-    own = [page.clean(text) for is_own, text in notes if is_own]
-    others = [page.clean(text) for is_own, text in notes if not is_own]
+    page = _Page(host, tuple(secrets))
+    tasks, others, own = page.read(summaries, concerns)
     head = page.head(spec, branch_name)
 
     def wrap(parts: Sequence[str]) -> str:
@@ -223,6 +211,20 @@ def render_body(
 
     shortened = _most_that_fits(len(tasks), render, longest_units)
     return wrap([_SHORTEST]) if shortened is None else shortened
+
+
+def lines_of(
+    summaries: Iterable[TaskSummary],
+    concerns: Iterable[str],
+    *,
+    host: str = "github.com",
+    secrets: Iterable[str] = (),
+) -> frozenset[str]:
+    """Return the lines in which :func:`render_body` shows these, whatever room there is."""
+    page = _Page(host, tuple(secrets))
+    read = page.read(summaries, concerns)
+    shown = ["\n".join(page.sections(*read, budget)[0]) for budget in _BUDGETS]
+    return frozenset(["", _NOTICE, *"\n".join(shown).split("\n")])
 
 
 def _most_that_fits(most: int, render: Callable[[int], str], longest_units: int) -> str | None:
@@ -259,6 +261,23 @@ class _Page:
         tidy = printable(redact(text, *self.secrets))
         begin = _LEADING_BLANKS.match(tidy)
         return tidy[begin.end() if begin else 0 :].rstrip()[: _BUDGETS[0].description + 1]
+
+    def read(
+        self, summaries: Iterable[TaskSummary], concerns: Iterable[str]
+    ) -> tuple[list[_Task], list[str], list[str]]:
+        """Clean what is to be shown: tasks, concerns, and the library's own apart."""
+        tasks = [
+            _Task(
+                redact(task.task_id, *self.secrets),
+                redact((task.pr_url or "").strip(), *self.secrets),
+                self.clean(task.description or ""),
+                tuple(map(self.clean, dict.fromkeys(task.concerns))),
+            )
+            for task in sorted(summaries, key=lambda task: task.task_id)
+        ]
+        notes = [(isinstance(text, OperationalConcern), text) for text in dict.fromkeys(concerns)]
+        own = [self.clean(text) for is_own, text in notes if is_own]
+        return tasks, [self.clean(text) for is_own, text in notes if not is_own], own
 
     def name(self, text: str) -> str:
         """Show a name as code."""

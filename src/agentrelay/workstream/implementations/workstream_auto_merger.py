@@ -97,9 +97,11 @@ class GhIntegrationAutoMerger:
         check_whole_seconds("api_timeout_s", self.api_timeout_s)
         _check_choice("method", self.method, ("merge", "squash", "rebase"))
         _check_choice("pending_checks", self.pending_checks, ("github", "caller"))
-        if isinstance(self.accepted_concerns, str):
+        accepted: object = self.accepted_concerns
+        if isinstance(accepted, str | bytes) or not isinstance(accepted, Collection):
             raise RepositoryError(
-                "accepted_concerns is one text", hint="Pass a list of the concerns' own words."
+                "accepted_concerns is no list of texts",
+                hint="Pass a list of the concerns' own words.",
             )
         api = ApiAccess(
             self.token,

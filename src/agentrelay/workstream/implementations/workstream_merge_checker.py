@@ -71,6 +71,8 @@ class GhIntegrationMergeChecker:
 
         Judged are the pull requests from the lane's branch into its merge target, and no
         others. A merged one counts if it holds all that the branch holds here.
+        Where no pull request of the lane is on record, one that may be an earlier lane's of
+        the same name counts for nothing.
 
         Args:
             workstream_runtime: Workstream runtime whose pull request is looked at.
