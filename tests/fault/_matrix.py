@@ -349,6 +349,13 @@ class Place:
         text = re.sub(r"\b\d+ bytes\b", "N bytes", text)
         text = re.sub(r"(/deeper-down)+\S*", "/deeper-down/...", text)
         text = re.sub(r"SSL error: .*", "SSL error", text)
+        # Which of these libgit2 says of a cut answer depends on how the bytes arrived.
+        text = re.sub(
+            r"http parser did not consume entire buffer: Invalid EOF state"
+            r"|could not read from socket: Connection reset by peer",
+            "unexpected EOF",
+            text,
+        )
         text = re.sub(r"(?<=pack_git2_)[0-9a-f]+", "RANDOM", text)
         return re.sub(r"(?<=for )\d+\.\d s\b", "N s", text)
 
