@@ -156,6 +156,9 @@ def test_thirty_two_lanes_beside_a_stock_git_are_whole_and_nothing_of_its_user_i
         with neighbour.at_work():
             assert workers(LANES, crowd.tear_down) == []
         assert neighbour.losses() == []
+        # Likewise the other way round: one that listed them before a lane was torn down
+        # writes its tracking ref afterwards, and the next one prunes it.
+        git(crowd.repo, "fetch", "-q", "--prune", "origin")
         left = [ref for ref in [*refs(crowd.repo), *refs(crowd.bare)] if "agentrelay" in ref]
         assert left == []
         assert b"agentrelay" not in crowd.config()
