@@ -119,7 +119,13 @@ def is_locked(error: Exception) -> bool:
 
 
 def is_torn(error: Exception) -> bool:
-    """Return whether a failure may mean that the configuration was replaced while it was read."""
+    """Return whether a failure may mean that the configuration was replaced while it was read.
+
+    libgit2 looks at the file again whenever it wants a value, so anything it does may fail so.
+
+    Args:
+        error: libgit2's failure, or its translation, which has its words.
+    """
     return any(words in str(error) for words in _TORN)
 
 

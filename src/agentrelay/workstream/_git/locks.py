@@ -147,7 +147,8 @@ def reading(attempt: Callable[[], T], *, torn: Callable[[Exception], bool]) -> T
         What ``attempt`` returned.
 
     Raises:
-        Exception: What ``attempt`` raised, if that does not change for half a second.
+        Exception: What ``attempt`` raised, if that does not change within half a second of
+            its first failure.
     """
     try:
         return until_free(attempt, busy=torn, what="read", backoff=Backoff(deadline_s=0.5))
@@ -180,15 +181,17 @@ def until_free(
         LaneBusyError: It was locked all that time.
     """
     policy = backoff or Backoff()
-    started = time.monotonic()
+    found_locked: float | None = None
     pause_s = policy.first_s
     while True:
         try:
             return attempt()
         except Exception as error:
-            waited_s = time.monotonic() - started
             if not busy(error):
                 raise
+            # From the first time it was locked: an attempt may take long before it is.
+            found_locked = time.monotonic() if found_locked is None else found_locked
+            waited_s = time.monotonic() - found_locked
             if waited_s >= policy.deadline_s:
                 message = f"cannot {what}: locked by another program for {waited_s:.1f} s ({error})"
                 raise LaneBusyError(

@@ -17,6 +17,7 @@ import pygit2
 from agentrelay.workstream._git.anchor import anchored, weigh_anchors
 from agentrelay.workstream._git.durable import sync_ref
 from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.kept_trees import staged_tree, tree_with
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.reflog import logged_commits
 from agentrelay.workstream._git.refs import create_ref, refs_below, release_dead_locks_below
@@ -24,8 +25,6 @@ from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
     refuse_repositories_inside,
-    staged_tree,
-    tree_with,
     within_limit,
 )
 from agentrelay.workstream._git.worktree_entries import Entry, last_logged
@@ -316,14 +315,19 @@ class Rescuer:
         self._commit_and_keep(label, tree, parents, what)
 
     def _commit_and_keep(self, label: str, tree: str, parents: list[str], what: str) -> None:
-        """Keep a tree by a commit of our own, unless an interrupted teardown just did."""
+        """Keep a tree by a commit of our own, unless that was just done.
+
+        By a teardown that was interrupted, or by this one in a step that it repeats.
+        """
         handle = self._repository.handle
-        for ref, earlier_id in self._just_kept():
+        known = [(kept.ref, kept.commit_id) for kept in self.kept]
+        for ref, earlier_id in known + self._just_kept():
             earlier = handle[earlier_id].peel(pygit2.Commit)
             if ref.endswith(f"/{label}") and (
                 [str(earlier.tree_id), *map(str, earlier.parent_ids)] == [tree, *parents]
             ):
-                self.kept.append(Kept(ref, earlier_id, what))
+                if (ref, earlier_id) not in known:
+                    self.kept.append(Kept(ref, earlier_id, what))
                 return
         now = pygit2.Signature(_SIGNATURE_NAME, _SIGNATURE_EMAIL)
         message = f"Rescue: {what}\n\nKept by a teardown because nothing else held it.\n"

@@ -1,20 +1,21 @@
-"""What a worktree holds that no commit does: finding it, and making trees of it."""
+"""What a worktree holds that no commit does."""
 
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 import pygit2
 from pygit2.enums import FileMode, FileStatus
 from pygit2.ffi import C
 
+from agentrelay.workstream._git.failures import is_torn
+from agentrelay.workstream._git.kept_trees import mode_at, repository_inside
+from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = [
@@ -22,8 +23,6 @@ __all__ = [
     "find_unsaved",
     "has_unsaved",
     "refuse_repositories_inside",
-    "staged_tree",
-    "tree_with",
     "within_limit",
 ]
 
@@ -37,9 +36,6 @@ _STAGED: Final = (
 # gitformat-index(5), "flags" and "extended flags".
 _ASSUME_VALID: Final = 0x8000
 _SKIP_WORKTREE: Final = 0x4000
-# Components libgit2 refuses in a tree, whatever the platform: git's own folder, and what
-# NTFS and HFS take for it (CVE-2014-9390, CVE-2019-1352).
-_REFUSED: Final = re.compile(r"(?i)(^|/)(\.git|git~\d+)[. \u200c\u200d]*(:[^/]*)?(/|$)|\\")
 
 
 @dataclass(frozen=True)
@@ -122,7 +118,7 @@ def _never_listed(root: Path, known: set[str]) -> list[str]:
         path = item.path.removeprefix(f"{root}/")
         if item.name == ".git":
             if path != ".git":
-                raise _repository_inside(Path(item.path).parent)
+                raise repository_inside(Path(item.path).parent)
         elif path not in known:
             found.append(path)
     return found
@@ -145,7 +141,7 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
         if not (skipped or raw.flags & _ASSUME_VALID):
             continue
         entry = index[number]
-        mode = _mode_at(root, entry.path)
+        mode = mode_at(root, entry.path)
         if mode is None:
             if skipped:
                 absent.add(entry.path)
@@ -167,6 +163,10 @@ def has_unsaved(worktree_path: Path) -> bool:
     Raises:
         RepositoryError: Its entry does not lead back to it.
     """
+    return reading(lambda: _has_unsaved(worktree_path), torn=is_torn)
+
+
+def _has_unsaved(worktree_path: Path) -> bool:
     handle = pygit2.Repository(str(worktree_path))
     if os.path.realpath(handle.workdir or "") != os.path.realpath(worktree_path):
         # libgit2 would look at the current directory, or at whatever the entry names.
@@ -188,140 +188,11 @@ def refuse_repositories_inside(handle: pygit2.Repository, admin_dir: Path) -> No
     """
     modules = admin_dir / "modules"
     if modules.is_dir() and any(modules.iterdir()):
-        raise _repository_inside(modules)
+        raise repository_inside(modules)
     for entry in handle.index:
         full = Path(handle.workdir) / entry.path
         if entry.mode == FileMode.COMMIT and (full / ".git").exists():
-            raise _repository_inside(full)
-
-
-def _repository_inside(path: Path) -> RepositoryError:
-    message = f"'{path}' is a repository of its own, and its commits cannot be kept here"
-    return RepositoryError(
-        message,
-        path=path,
-        hint="Push what it holds, then remove it or move it out of the worktree, and repeat.",
-    )
-
-
-def staged_tree(handle: pygit2.Repository, index: pygit2.Index) -> str:
-    """Return an index as a tree; each side of a conflict becomes a file of its own.
-
-    So does a file whose name is a folder's too: libgit2 writes such an index, and leaves
-    the file out of the tree.
-    """
-    sides = list(index.conflicts or ())
-    torn = {side.path for conflict in sides for side in conflict if side is not None}
-    entries = list(index)
-    folders = _folders(entries)
-    beside = [entry for entry in entries if entry.path in folders and entry.path not in torn]
-    if not torn and not beside:
-        return str(index.write_tree(handle))
-    plain = pygit2.Index()
-    for entry in entries:
-        if entry.path not in torn and entry.path not in folders:
-            plain.add(entry)
-    labelled = [("file", entry) for entry in beside]
-    for conflict in sides:
-        labelled += zip(("ancestor", "ours", "theirs"), conflict, strict=True)
-    for label, side in labelled:
-        if side is not None:
-            name = f"{side.path}.{label}"
-            while name in plain:
-                name += "_"
-            plain.add(pygit2.IndexEntry(name, side.id, side.mode))
-    return str(plain.write_tree(handle))
-
-
-def _folders(entries: Iterable[pygit2.IndexEntry]) -> set[str]:
-    """Return every folder that some entry is in."""
-    found: set[str] = set()
-    for entry in entries:
-        folder = str(entry.path).rpartition("/")[0]
-        while folder and folder not in found:
-            found.add(folder)
-            folder = folder.rpartition("/")[0]
-    return found
-
-
-def tree_with(
-    handle: pygit2.Repository, base: str | None, worktree_path: Path, paths: tuple[str, ...]
-) -> str:
-    """Return a tree: the base with some paths as they are in the worktree.
-
-    Args:
-        handle: Repository the tree is written to.
-        base: Hex id of the base tree, or ``None`` for an empty one.
-        worktree_path: Where the files are.
-        paths: Paths relative to it. One that is gone is left out; one that git refuses
-            to have in a tree is kept under a percent-encoded name.
-
-    Raises:
-        RepositoryError: A path is a repository of its own.
-    """
-    index = pygit2.Index()
-    if base is not None:
-        index.read_tree(handle[base].peel(pygit2.Tree))
-    folders = _folders(index)
-    # Those under a name of our own come last: it must be nobody else's.
-    for path in sorted(paths, key=lambda path: bool(_REFUSED.search(path))):
-        found = _blob_at(handle, worktree_path, path)
-        if found is None:
-            if path in index:
-                index.remove(path)
-            continue
-        name = _escaped(path, index) if _REFUSED.search(path) else path
-        if name in folders:
-            # A file where the base has a folder.
-            for below in [entry.path for entry in index if entry.path.startswith(f"{name}/")]:
-                index.remove(below)
-        index.add(pygit2.IndexEntry(name, *found))
-    return str(index.write_tree(handle))
-
-
-def _escaped(path: str, taken: pygit2.Index) -> str:
-    """Return a name git accepts, from which the path can be read, and which is free."""
-    folder = "%"
-    name = quote(path, safe="").replace(".", "%2E").replace("~", "%7E")
-    while folder in taken or f"{folder}/{name}" in taken:
-        folder += "_"
-    return f"{folder}/{name}"
-
-
-def _mode_at(root: Path, name: str) -> int | None:
-    """Return the mode of what is at a path below ``root``, or ``None`` when nothing is.
-
-    What a link on the way leads to lies elsewhere, or goes round in circles.
-    """
-    folder = root
-    for part in PurePosixPath(name).parts[:-1]:
-        folder = folder / part
-        if folder.is_symlink():
-            return None
-    try:
-        return (root / name).lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _blob_at(
-    handle: pygit2.Repository, root: Path, name: str
-) -> tuple[pygit2.Oid, FileMode] | None:
-    """Return a path's content as it lies there, or ``None`` when there is none to keep."""
-    path, mode = root / name, _mode_at(root, name)
-    if mode is None:
-        return None
-    if stat.S_ISLNK(mode):
-        return handle.create_blob(os.fsencode(os.readlink(path))), FileMode.LINK  # noqa: PTH115 - bytes
-    if stat.S_ISREG(mode):
-        # The very bytes: no filter may change what is being rescued.
-        with path.open("rb") as stream:
-            blob = handle.create_blob_fromiobase(stream)
-        return blob, FileMode.BLOB_EXECUTABLE if mode & stat.S_IXUSR else FileMode.BLOB
-    if stat.S_ISDIR(mode) and (path / ".git").exists():
-        raise _repository_inside(path)
-    # A folder where a file was has paths of its own; a socket, pipe or device holds no work.
-    return None
+            raise repository_inside(full)
 
 
 def within_limit(
@@ -371,7 +242,7 @@ def _files_below(worktree_path: Path, path: str) -> tuple[list[str], int]:
     size_bytes = 0
     for item in _walk(full):
         if item.name == ".git":
-            raise _repository_inside(Path(item.path).parent)
+            raise repository_inside(Path(item.path).parent)
         found.append(os.path.relpath(item.path, worktree_path))
         size_bytes += item.stat(follow_symlinks=False).st_size
     return found, size_bytes

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agentrelay.workstream._git.config import drop_upstream
-from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.proof import is_contained
 from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
@@ -101,9 +102,13 @@ class _CleanUp:
 
     def step(self, name: str, action: Callable[[], None]) -> None:
         """Run one step; what fails becomes a concern and the next step still runs."""
-        try:
+
+        def attempt() -> None:
             with repository_failures(name, path=self.repository.path):
                 action()
+
+        try:
+            reading(attempt, torn=is_torn)
         except (WorkstreamError, OSError) as error:
             hint = error.hint if isinstance(error, WorkstreamError) else None
             self.failures.append(name)
@@ -157,7 +162,7 @@ def clean_up(
         run.step("reach the remote", lambda: _look_at_remote(run, access))
         try:
             with repository_failures("tell what is merged", path=repository.path):
-                run.branches_stay = _why_branches_stay(run, api)
+                run.branches_stay = reading(lambda: _why_branches_stay(run, api), torn=is_torn)
         except WorkstreamError as error:
             run.branches_stay = f"what is merged could not be told ({error})"
         run.step("note that the lane ends", lambda: _note_ending(run))

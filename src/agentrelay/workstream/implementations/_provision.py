@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from agentrelay.workstream._git.config import set_upstream
 from agentrelay.workstream._git.exclude import exclude_lane_directories
-from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.refs import create_ref, delete_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository, refuse_links
@@ -119,6 +120,23 @@ def provision(
         raise LaneNameError(
             message, name=lane.branch, rule=rule, hint="Name another base or target branch."
         )
+    # From the start, when git replaced the configuration just when it was read.
+    reading(
+        lambda: _provision(
+            lane, runtime, access=access, lane_timeout_s=lane_timeout_s, confirm=confirm
+        ),
+        torn=is_torn,
+    )
+
+
+def _provision(
+    lane: Lane,
+    runtime: WorkstreamRuntime,
+    *,
+    access: RemoteAccess,
+    lane_timeout_s: float,
+    confirm: Callable[[], None] | None,
+) -> None:
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
     if lane.signal_dir.is_relative_to(lane.repo_path):
