@@ -70,7 +70,7 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
         LaneConflictError: The lock file is a link.
         RepositoryError: The lock file cannot be made.
     """
-    if lock_path.is_symlink():
+    if os.path.islink(lock_path):  # noqa: PTH114 - a dozen times a lane
         message = f"'{lock_path}' is a symbolic link, and could lead outside the repository"
         raise LaneConflictError(message, obstacle=lock_path, hint="Look at it, then remove it.")
     started = time.monotonic()
@@ -79,20 +79,14 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
         mine = _thread_locks.get(key)
         if mine is None:
             mine = _thread_locks[key] = _ThreadLock()
-    busy = LaneBusyError(
-        f"{what} is held by another thread or process (lock file '{lock_path}'); "
-        f"waited {timeout_s:g} s",
-        waited_s=timeout_s,
-        hint="Try again when the other operation is over; a dead holder blocks nobody.",
-    )
     if not mine.lock.acquire(timeout=timeout_s):
-        raise busy
+        raise _held(lock_path, what, timeout_s)
     try:
         file_lock = FileLock(lock_path, thread_local=False)
         try:
             _acquire(file_lock, lock_path, ends_at=started + timeout_s)
         except Timeout:
-            raise busy from None
+            raise _held(lock_path, what, timeout_s) from None
         except OSError as error:
             message = f"cannot make the lock file '{lock_path}': {error.strerror or error}"
             raise RepositoryError(
@@ -106,17 +100,30 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
         mine.lock.release()
 
 
+def _held(lock_path: Path, what: str, timeout_s: float) -> LaneBusyError:
+    return LaneBusyError(
+        f"{what} is held by another thread or process (lock file '{lock_path}'); "
+        f"waited {timeout_s:g} s",
+        waited_s=timeout_s,
+        hint="Try again when the other operation is over; a dead holder blocks nobody.",
+    )
+
+
 def _acquire(file_lock: BaseFileLock, lock_path: Path, *, ends_at: float) -> None:
     """Lock a file, made anew whenever somebody removes its directory meanwhile."""
+    missing = False
     while True:
         left_s = max(0.0, ends_at - time.monotonic())
         try:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            if missing:
+                lock_path.parent.mkdir(parents=True, exist_ok=True)
             file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
         except FileNotFoundError:
             if not left_s:
                 raise
-            threading.Event().wait(_POLL_S)
+            if missing:
+                threading.Event().wait(_POLL_S)
+            missing = True
         else:
             return
 

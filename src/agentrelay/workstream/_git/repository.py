@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,20 +185,26 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
 
     Source:
         gitrepository-layout(5), "packed-refs": a ref's own file beats its packed line.
-        The own file is looked at twice, because packing moves refs the other way.
+        It is looked at first: packing writes the line before it removes the file.
     """
-    loose = common_dir / ref
+    # Strings and not paths: this is asked dozens of times a lane.
+    top = os.fspath(common_dir)
+    with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        text = _read_whole(f"{top}/{ref}").decode("ascii", "replace").strip()
+        if text and not text.startswith("ref:"):
+            return text
     name = ref.encode()
-    for _ in range(2):
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            text = loose.read_bytes().decode("ascii", "replace").strip()
-            if text and not text.startswith("ref:"):
-                return text
-        with contextlib.suppress(FileNotFoundError):
-            for line in (common_dir / "packed-refs").read_bytes().splitlines():
-                if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
-                    return line[:HEX_LENGTH].decode("ascii", "replace")
+    with contextlib.suppress(FileNotFoundError):
+        packed = _read_whole(f"{top}/packed-refs")
+        for line in packed.splitlines() if name in packed else ():
+            if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
+                return line[:HEX_LENGTH].decode("ascii", "replace")
     return None
+
+
+def _read_whole(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a path object costs as much again
+        return stream.read()
 
 
 def open_repository(path: Path) -> OpenRepository:
@@ -257,10 +264,15 @@ def refuse_links(path: Path, *, below: Path) -> None:
     Raises:
         LaneConflictError: A component between the two is a link.
     """
-    current = below
+    current = os.fspath(below)
     for part in path.relative_to(below).parts:
-        current = current / part
-        if current.is_symlink():
+        current = f"{current}/{part}"
+        try:
+            mode = os.lstat(current).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            # Nothing is there, and so nothing below it.
+            return
+        if stat.S_ISLNK(mode):
             message = f"'{current}' is a symbolic link, and could lead outside the repository"
             raise LaneConflictError(
                 message, obstacle=current, hint="Replace the link by a directory."
