@@ -3,12 +3,12 @@
 This package defines immutable workstream specifications, mutable runtime state for
 each lane, the protocols and runner of the lifecycle, and implementations of them
 that work inside the process. Importing it loads neither libgit2 nor the GitHub
-client; both load on first use.
+client nor the implementations; each loads on first use.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
@@ -54,27 +54,29 @@ from agentrelay.workstream.errors import (
     RepositoryError,
     WorkstreamError,
 )
-from agentrelay.workstream.implementations import (
-    Finding,
-    FindingLevel,
-    FoundLane,
-    GhIntegrationAutoMerger,
-    GhIntegrationMergeChecker,
-    GhWorkstreamIntegrator,
-    GitHubApp,
-    GitWorkstreamPreparer,
-    GitWorkstreamTeardown,
-    LaneKind,
-    LaneOutcome,
-    Reconciliation,
-    RescuedWork,
-    RestoredWork,
-    diagnose,
-    forget,
-    reconcile,
-    rescued,
-    restore,
-)
+
+if TYPE_CHECKING:
+    from agentrelay.workstream.implementations import (
+        Finding,
+        FindingLevel,
+        FoundLane,
+        GhIntegrationAutoMerger,
+        GhIntegrationMergeChecker,
+        GhWorkstreamIntegrator,
+        GitHubApp,
+        GitWorkstreamPreparer,
+        GitWorkstreamTeardown,
+        LaneKind,
+        LaneOutcome,
+        Reconciliation,
+        RescuedWork,
+        RestoredWork,
+        diagnose,
+        forget,
+        reconcile,
+        rescued,
+        restore,
+    )
 
 __all__ = [
     "CredentialsRejectedError",
@@ -134,10 +136,20 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Answer ``__version__`` from the installed metadata, read only when asked for."""
+    """Load the implementations, and ``__version__``, on their first use."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("agentrelay-workstream")
+    if name in __all__:
+        from agentrelay.workstream import implementations
+
+        found = globals()[name] = getattr(implementations, name)
+        return found
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    """List what there is, loaded or not."""
+    return sorted({*globals(), *__all__})
