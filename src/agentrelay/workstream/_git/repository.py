@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
+    "find_packed",
     "is_commit_id",
     "open_repository",
     "read_ref",
+    "read_refs",
     "refuse_links",
 ]
 
@@ -186,17 +189,46 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
         gitrepository-layout(5), "packed-refs": a ref's own file beats its packed line.
         The own file is looked at twice, because packing moves refs the other way.
     """
-    loose = common_dir / ref
-    name = ref.encode()
+    return read_refs(common_dir, [ref]).get(ref)
+
+
+def read_refs(common_dir: Path, refs: Sequence[str]) -> dict[str, str]:
+    """Return what many refs point to, as :func:`read_ref` does; missing ones are left out.
+
+    Args:
+        common_dir: The repository's common directory.
+        refs: Full ref names; symbolic refs are not followed.
+    """
+    found: dict[str, str] = {}
     for _ in range(2):
-        with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            text = loose.read_bytes().decode("ascii", "replace").strip()
-            if text and not text.startswith("ref:"):
-                return text
+        left = [ref for ref in refs if ref not in found]
+        for ref in left:
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                text = (common_dir / ref).read_bytes().decode("ascii", "replace").strip()
+                if text and not text.startswith("ref:"):
+                    found[ref] = text
         with contextlib.suppress(FileNotFoundError):
-            for line in (common_dir / "packed-refs").read_bytes().splitlines():
-                if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
-                    return line[:HEX_LENGTH].decode("ascii", "replace")
+            packed = (common_dir / "packed-refs").read_bytes()
+            for ref in left:
+                line = None if ref in found else find_packed(packed, ref)
+                if line is not None:
+                    found[ref] = line
+    return found
+
+
+def find_packed(packed: bytes, ref: str) -> str | None:
+    """Return what a ref points to in the content of ``packed-refs``, or ``None``.
+
+    The line is searched for and not each line looked at: there may be thousands.
+    """
+    wanted = b" " + ref.encode()
+    end = -1
+    while (found := packed.find(wanted, end + 1)) >= 0:
+        end, start = found + len(wanted), found - HEX_LENGTH
+        begins = start == 0 or (start > 0 and packed[start - 1 : start] in (b"\n", b"\r"))
+        ends = packed[end : end + 1] in (b"", b"\n", b"\r")
+        if begins and ends and packed[start : start + 1] not in (b"#", b"^"):
+            return packed[start:found].decode("ascii", "replace")
     return None
 
 
