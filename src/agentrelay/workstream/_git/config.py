@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,13 @@ from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import OpenRepository
 
-__all__ = ["drop_upstream", "set_upstream"]
+__all__ = ["drop_upstream", "drop_upstreams", "set_upstream", "set_upstreams"]
 
 _HEADER: Final = re.compile(
     rb'\s*\[\s*(?P<section>[A-Za-z0-9.-]+)(?:\s+"(?P<subsection>(?:[^"\\\n]|\\.)*)")?\s*\]'
 )
+# A subsection may have backslashes anywhere: git-config(1), "Syntax".
+_ESCAPED_HEADER: Final = re.compile(rb'\[[^"\n]*"[^"\n]*\\')
 _OURS: Final = re.compile(rb"(?i)\s*(remote|merge)\s*(=|$)")
 
 
@@ -40,22 +42,51 @@ def set_upstream(repository: OpenRepository, branch: str, *, remote: str) -> Non
         LaneBusyError: Another program kept the configuration locked.
         RepositoryError: It cannot be written.
     """
-    keys = f"\tremote = {_quoted(remote)}\n\tmerge = refs/heads/{branch}\n".encode()
+    set_upstreams(repository, [branch], remote=remote)
 
-    def with_section(data: bytes) -> bytes:
-        kept: list[bytes] = []
-        found = False
-        for line, inside in _lines(data, branch):
-            if inside is _Inside.HEADER and not found:
-                found = True
-                kept += [_ended(line), keys]
-            elif inside is not _Inside.KEYS or not _OURS.match(line):
-                kept.append(line)
-        if not found:
-            kept = [_ended(data), f'[branch "{branch}"]\n'.encode(), keys]
-        return b"".join(kept)
 
-    _rewrite(repository, with_section, f"set the upstream of '{branch}'")
+def set_upstreams(repository: OpenRepository, branches: Sequence[str], *, remote: str) -> None:
+    """Make branches track their namesakes on a remote; the file is written once.
+
+    Args:
+        repository: Repository whose configuration is written.
+        branches: Short names of lanes' branches.
+        remote: Name of the remote.
+
+    Raises:
+        LaneBusyError: Another program kept the configuration locked.
+        RepositoryError: It cannot be written.
+    """
+    quoted = _quoted(remote)
+
+    def with_sections(data: bytes) -> bytes:
+        escaped = _ESCAPED_HEADER.search(data) is not None
+        new: list[bytes] = []
+        for branch in branches:
+            keys = f"\tremote = {quoted}\n\tmerge = refs/heads/{branch}\n".encode()
+            if escaped or branch.encode() in data:
+                data = _with_section(data, branch, keys)
+            else:
+                # The usual case. However long the file is, nothing in it is of the branch.
+                new += [f'[branch "{branch}"]\n'.encode(), keys]
+        return b"".join([_ended(data), *new]) if new else data
+
+    _rewrite(repository, with_sections, f"set the upstream of {_named(branches)}")
+
+
+def _with_section(data: bytes, branch: str, keys: bytes) -> bytes:
+    """Return the configuration with the keys in the branch's section, made if missing."""
+    kept: list[bytes] = []
+    found = False
+    for line, inside in _lines(data, {branch}):
+        if inside is _Inside.HEADER and not found:
+            found = True
+            kept += [_ended(line), keys]
+        elif inside is not _Inside.KEYS or not _OURS.match(line):
+            kept.append(line)
+    if not found:
+        kept = [_ended(data), f'[branch "{branch}"]\n'.encode(), keys]
+    return b"".join(kept)
 
 
 def drop_upstream(repository: OpenRepository, branch: str) -> None:
@@ -65,9 +96,49 @@ def drop_upstream(repository: OpenRepository, branch: str) -> None:
         LaneBusyError: Another program kept the configuration locked.
         RepositoryError: It cannot be written.
     """
-    _rewrite(
-        repository, lambda data: _without_section(data, branch), f"unset the upstream of '{branch}'"
+    drop_upstreams(repository, [branch])
+
+
+def drop_upstreams(repository: OpenRepository, branches: Collection[str]) -> None:
+    """Remove the sections of branches, those that there are; the file is written once.
+
+    Raises:
+        LaneBusyError: Another program kept the configuration locked.
+        RepositoryError: It cannot be written.
+    """
+
+    def without_sections(data: bytes) -> bytes:
+        escaped = _ESCAPED_HEADER.search(data) is not None
+        there = [branch for branch in branches if escaped or branch.encode() in data]
+        if len(there) == 1 and not escaped:
+            cut = _cut(data, there[0])
+            if cut is not None:
+                return cut
+        return _without_sections(data, there) if there else data
+
+    _rewrite(repository, without_sections, f"unset the upstream of {_named(branches)}")
+
+
+def _cut(data: bytes, branch: str) -> bytes | None:
+    """Return the configuration without a section that is just as it was written here.
+
+    ``None`` where anything about it is otherwise: then each line has to be looked at.
+    """
+    name = re.escape(branch.encode())
+    pattern = rb'^\[branch "%s"\]\n\tremote = [^\n\\]*\n\tmerge = refs/heads/%s\n(?=\[|\Z)' % (
+        name,
+        name,
     )
+    section = re.search(pattern, data, re.MULTILINE)
+    if section is None or data.count(branch.encode()) != section[0].count(branch.encode()):
+        return None
+    before = data[: section.start()]
+    return None if before.endswith((b"\\\n", b"\\\r\n")) else before + data[section.end() :]
+
+
+def _named(branches: Collection[str]) -> str:
+    """Return branches as a message names them."""
+    return f"'{next(iter(branches))}'" if len(branches) == 1 else f"{len(branches)} branches"
 
 
 def _quoted(value: str) -> str:
@@ -86,14 +157,15 @@ class _Inside(Enum):
     NOTE = "a comment in the section"
 
 
-def _lines(data: bytes, branch: str) -> Iterator[tuple[bytes, _Inside]]:
-    """Iterate over logical lines, each with what it has to do with a branch's section.
+def _lines(data: bytes, branches: Collection[str]) -> Iterator[tuple[bytes, _Inside]]:
+    """Iterate over logical lines, each with what it has to do with the branches' sections.
 
     Source:
         git-config(1), "Syntax": section names ignore case, subsections do not; a
         comment or a key may follow the header; a backslash continues a value.
     """
     ours = False
+    names = {branch.encode() for branch in branches}
     for line in _logical_lines(data):
         header = _HEADER.match(line)
         if header is None:
@@ -104,7 +176,7 @@ def _lines(data: bytes, branch: str) -> Iterator[tuple[bytes, _Inside]]:
         ours = (
             header["section"].lower() == b"branch"
             and name is not None
-            and re.sub(rb"\\(.)", rb"\1", name) == branch.encode()
+            and re.sub(rb"\\(.)", rb"\1", name) in names
         )
         rest = line[header.end() :]
         if ours and rest.strip() and rest.lstrip()[:1] not in (b"#", b";"):
@@ -135,10 +207,10 @@ def _ended(data: bytes) -> bytes:
     return data if not data or data.endswith(b"\n") else data + b"\n"
 
 
-def _without_section(data: bytes, branch: str) -> bytes:
-    """Return the configuration without one branch's section; all else byte for byte."""
+def _without_sections(data: bytes, branches: Collection[str]) -> bytes:
+    """Return the configuration without some branches' sections; all else byte for byte."""
     return b"".join(
-        line for line, inside in _lines(data, branch) if inside in {_Inside.NOTHING, _Inside.NOTE}
+        line for line, inside in _lines(data, branches) if inside in {_Inside.NOTHING, _Inside.NOTE}
     )
 
 

@@ -8,7 +8,8 @@ server advertises; and whatever goes on past the deadline is stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +19,17 @@ import pygit2
 from pygit2.enums import CredentialType
 
 from agentrelay.workstream import credentials
+from agentrelay.workstream._git.failures import remote_failures
 from agentrelay.workstream._redact import redact, strip_userinfo
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
     LeaseLostError,
     PushRejectedError,
     RemoteUnavailableError,
+    WorkstreamError,
 )
 
-__all__ = ["Callbacks", "Endpoint", "RemoteAccess", "lease_lost"]
+__all__ = ["Callbacks", "Endpoint", "RemoteAccess", "lease_lost", "translated"]
 
 _NOBODY: Final = "0" * 40
 # GIT_REMOTE_DOWNLOAD_TAGS_NONE, include/git2/remote.h.
@@ -101,7 +104,7 @@ class Callbacks(pygit2.RemoteCallbacks):
         *,
         ends_at: float,
         expected: dict[str, str | None] | None = None,
-        announce: Callable[[], None] | None = None,
+        announce: Mapping[str, Callable[[], None]] | None = None,
     ) -> None:
         """Pin the exchange to an address.
 
@@ -111,14 +114,15 @@ class Callbacks(pygit2.RemoteCallbacks):
             ends_at: Reading of the monotonic clock at which the exchange is over,
                 repetitions included.
             expected: The lease: where each pushed ref was seen, ``None`` for absent.
-            announce: Called when the lease holds, right before anything is sent.
+            announce: By full ref name what is called when all leases hold, right before
+                anything is sent.
         """
         super().__init__()
         self._pinned = Endpoint.of(url)
         self._url = strip_userinfo(url)
         self._access = access
         self._expected = expected
-        self._announce = announce
+        self._announce = dict(announce or {})
         self._ends_at = ends_at
         self._offered: credentials.Credential | None = None
         self._renewed = False
@@ -126,6 +130,8 @@ class Callbacks(pygit2.RemoteCallbacks):
         self.source: str | None = None
         self.secret = ""
         self.verdicts: dict[str, str | None] = {}
+        # Why refs were not even sent; each is its own affair.
+        self.withheld: dict[str, WorkstreamError] = {}
         self.words: list[str] = []
 
     # -- options pygit2 has no parameter for -------------------------------------
@@ -258,20 +264,35 @@ class Callbacks(pygit2.RemoteCallbacks):
             )
 
     def push_negotiation(self, updates: list[Any]) -> None:
-        """Compare what the remote has now with what the caller saw: the lease."""
+        """Compare what the remote has now with what the caller saw: the leases.
+
+        Nothing is sent while one of several does not hold; the others are tried again.
+        """
         # Nothing looks at the clock while the remote lists its refs.
         self._check_deadline("nothing was sent")
         for update in updates:
             ref = update.dst_refname
             now = None if str(update.src) == _NOBODY else str(update.src)
             new = None if str(update.dst) == _NOBODY else str(update.dst)
-            self.check_lease(ref, now=now, new=new)
-        self.announce()
+            with self._withholding(ref):
+                self.check_lease(ref, now=now, new=new)
+        for update in () if self.withheld else updates:
+            with self._withholding(update.dst_refname):
+                self.announce(update.dst_refname)
+        for error in self.withheld.values():
+            raise error
 
-    def announce(self) -> None:
+    @contextmanager
+    def _withholding(self, ref: str) -> Iterator[None]:
+        try:
+            yield
+        except WorkstreamError as error:
+            self.withheld[ref] = error
+
+    def announce(self, ref: str) -> None:
         """Tell the caller that the lease holds and something is about to be sent."""
-        if self._announce is not None:
-            self._announce()
+        if ref in self._announce:
+            self._announce[ref]()
 
     def check_lease(self, ref: str, *, now: str | None, new: str | None) -> None:
         """Compare where the remote has a ref with where the caller saw it.
@@ -316,3 +337,14 @@ def lease_lost(refused: PushRejectedError) -> LeaseLostError:
         reason=refused.reason,
         hint=refused.hint,
     )
+
+
+@contextmanager
+def translated(operation: str, url: str, callbacks: Callbacks) -> Iterator[None]:
+    """Turn libgit2's failures of one exchange into ours, naming the credential's source."""
+    try:
+        yield
+    except Exception:
+        # Only now is it known which credential was offered.
+        with remote_failures(operation, url=url, source=callbacks.source):
+            raise

@@ -1,32 +1,30 @@
 """Creating, moving and deleting refs without losing anybody's.
 
 libgit2 looks whether a ref exists before it locks it, so two creators can both succeed.
-It deletes a packed ref from a copy of ``packed-refs`` it read before taking the lock,
-which beside ``git pack-refs`` loses unrelated branches. And what it has locked stays
-locked when it is killed. So refs are written here, with git's own lock files, in git's
-own order.
+And what it has locked stays locked when it is killed. So refs are written here, with git's
+own lock files, in git's own order.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pygit2
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, remove_if_dead
 from agentrelay.workstream._git.locks import until_free
-from agentrelay.workstream._git.reflog import log_update
-from agentrelay.workstream._git.repository import (
-    HEX_LENGTH,
-    OpenRepository,
-    read_ref,
-    refuse_links,
+from agentrelay.workstream._git.ref_deletion import (
+    delete_refs,
+    drop_empty_directories,
+    drop_empty_parents,
+    packed_contents,
+    symbolic_target,
 )
-from agentrelay.workstream.errors import LaneConflictError, RepositoryError
+from agentrelay.workstream._git.reflog import log_update
+from agentrelay.workstream._git.repository import OpenRepository, read_ref, refuse_links
+from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
 
 __all__ = [
     "create_ref",
@@ -147,14 +145,14 @@ def _write_once(
         raise LockedError(f"'{loose.parent}' is being pruned") from error
     data = f"{commit_id}\n".encode()
     with LockFile(loose, own_dir=repository.own_dir, data=data) as lock:
-        now = _symbolic_target(loose) or read_ref(common_dir, ref)
+        now = symbolic_target(loose) or read_ref(common_dir, ref)
         if not wanted(now):
             return False
         if now == commit_id:
             return True
         for path in (loose, common_dir / "logs" / ref):
             try:
-                _drop_empty_directories(path)
+                drop_empty_directories(path)
             except OSError as error:
                 refuse_blocked(repository, ref)
                 raise LockedError(f"'{path}' is a directory in use") from error
@@ -183,7 +181,7 @@ def refuse_blocked(
     top = repository.common_dir
     refuse_links(top / ref, below=top / "refs")
     refuse_links(top / "logs" / ref, below=top / "logs")
-    packed = _contents(top / "packed-refs")
+    packed = packed_contents(top / "packed-refs")
     parts = ref.split("/")
     for length in range(3, len(parts)):
         shorter = "/".join(parts[:length])
@@ -240,19 +238,11 @@ def delete_ref(repository: OpenRepository, ref: str, *, expected: str) -> bool:
         LaneConflictError: It points elsewhere by now; nothing was changed.
         LaneBusyError: Another program kept a lock file.
         RepositoryError: It cannot be deleted.
-
-    Source:
-        gitrepository-layout(5) "packed-refs", and the order of git's own files backend:
-        lock the ref and packed-refs, rewrite packed-refs without it, unlink the loose file,
-        unlock both.
     """
-    loose = repository.common_dir / ref
-    with repository_failures(f"delete the ref '{ref}'", path=repository.path):
-        return until_free(
-            lambda: _delete(repository, loose, ref, expected),
-            busy=lambda error: isinstance(error, LockedError),
-            what=f"delete the ref '{ref}'",
-        )
+    result = delete_refs(repository, {ref: expected})[ref]
+    if isinstance(result, WorkstreamError):
+        raise result
+    return result
 
 
 def release_dead_lock(repository: OpenRepository, ref: str) -> None:
@@ -267,130 +257,12 @@ def release_dead_lock(repository: OpenRepository, ref: str) -> None:
     remove_if_dead(loose.with_name(loose.name + ".lock"), repository.own_dir / "held")
     if log.is_file() and read_ref(common_dir, ref) is None:
         log.unlink(missing_ok=True)
-    _drop_empty_parents(loose.parent, common_dir / "refs")
-    _drop_empty_parents(log.parent, common_dir / "logs" / "refs")
+    drop_empty_parents(loose.parent, common_dir / "refs")
+    drop_empty_parents(log.parent, common_dir / "logs" / "refs")
 
 
 def release_dead_locks_below(repository: OpenRepository, prefix: str) -> None:
     """Remove what killed writers of ours left locked below a prefix nobody writes to again."""
     for lock in sorted((repository.common_dir / prefix).rglob("*.lock")):
         remove_if_dead(lock, repository.own_dir / "held")
-        _drop_empty_parents(lock.parent, repository.common_dir / "refs")
-
-
-def _delete(repository: OpenRepository, loose: Path, ref: str, expected: str) -> bool:
-    """Delete once, or raise :class:`LockedError`."""
-    common_dir, own_dir = repository.common_dir, repository.own_dir
-    log = common_dir / "logs" / ref
-    try:
-        loose.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
-        if any(parent.is_file() for parent in loose.parents):
-            # A branch stands where a directory would be, so nothing can be below it.
-            return False
-        # Made, then pruned by somebody else before it could be used.
-        message = f"'{loose.parent}' is locked"
-        raise LockedError(message) from error
-    packed, scratch = common_dir / "packed-refs", own_dir / "packed-refs"
-    try:
-        # Lanes queue here instead of colliding at git's lock files, and what is long is done
-        # before those are taken: the user's git waits a second for them at most.
-        with repository.queue_for("packed-refs"):
-            before = _contents(packed)
-            after = _without(before, ref)
-            _prepare(scratch, after, before)
-            # The packed refs stay locked until the loose file is gone: otherwise a
-            # "git pack-refs" that has read the loose file writes the ref back.
-            with LockFile(loose, own_dir=own_dir), LockFile(packed, own_dir=own_dir):
-                current = _symbolic_target(loose) or read_ref(common_dir, ref)
-                if current is None:
-                    return False
-                if current != expected:
-                    message = f"'{ref}' is at {current[:40]} and was at {expected[:12]}; it is kept"
-                    raise LaneConflictError(
-                        message, obstacle=ref, hint="Look at the new commits, then tear down again."
-                    )
-                # First what may refuse: a ref must not be half deleted.
-                _drop_empty_directories(loose)
-                _drop_empty_directories(log)
-                now = _contents(packed)
-                if now != before:
-                    before, after = now, _without(now, ref)
-                    _prepare(scratch, after, before)
-                if after != before:
-                    scratch.replace(packed)
-                loose.unlink(missing_ok=True)
-                log.unlink(missing_ok=True)
-    finally:
-        _drop_empty_parents(loose.parent, common_dir / "refs")
-        _drop_empty_parents(log.parent, common_dir / "logs" / "refs")
-    return True
-
-
-def _symbolic_target(loose: Path) -> str | None:
-    """Return ``ref: <target>`` if the ref is symbolic."""
-    with contextlib.suppress(OSError):
-        text = loose.read_bytes().decode("utf-8", "replace").strip()
-        if text.startswith("ref:"):
-            return text
-    return None
-
-
-def _drop_empty_directories(path: Path) -> None:
-    """Remove the empty directories git may leave under a ref's name."""
-    if not os.path.isdir(path):  # noqa: PTH112 - several times a ref
-        return
-    for directory, _, _ in os.walk(path, topdown=False):
-        Path(directory).rmdir()
-
-
-def _contents(packed: Path) -> bytes:
-    """Return ``packed-refs``, which need not be there."""
-    try:
-        return packed.read_bytes()
-    except FileNotFoundError:
-        return b""
-
-
-def _without(packed: bytes, ref: str) -> bytes:
-    """Return ``packed-refs`` without one ref and what its tag was peeled to."""
-    name = ref.encode()
-    if name not in packed:
-        return packed
-    kept: list[bytes] = []
-    dropping = False
-    for line in packed.splitlines(keepends=True):
-        if not line.startswith(b"^"):
-            dropping = not line.startswith(b"#") and line[HEX_LENGTH + 1 :].rstrip() == name
-        if not dropping:
-            kept.append(line)
-    return b"".join(kept)
-
-
-def _prepare(scratch: Path, after: bytes, before: bytes) -> None:
-    """Write the new ``packed-refs`` aside, if there is to be one."""
-    if after == before:
-        return
-    # Not "packed-refs.new", git's own name for it: a leftover of that stops every git. A new
-    # file always: what is there may be a link to somebody's.
-    scratch.unlink(missing_ok=True)
-    with scratch.open("xb") as stream:
-        stream.write(after)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _drop_empty_parents(directory: Path, root: Path) -> None:
-    """Remove directories that a deleted ref left empty, as git does."""
-    # The first level always stays: refs/heads and refs/remotes belong to git.
-    first = f"{root}{os.sep}"
-    name = os.fspath(directory)
-    while name.startswith(first) and os.sep in name[len(first) :]:
-        try:
-            os.rmdir(name)  # noqa: PTH106 - many of them a lane, and a path object costs more
-        except FileNotFoundError:
-            # A deleter that was killed came this far.
-            pass
-        except OSError:
-            return
-        name = name.rpartition(os.sep)[0]
+        drop_empty_parents(lock.parent, repository.common_dir / "refs")

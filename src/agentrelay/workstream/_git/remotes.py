@@ -8,25 +8,18 @@ redirect before asking. Each of these is closed here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import pygit2
 
 from agentrelay.workstream._git import libgit2
-from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess, lease_lost
-from agentrelay.workstream._git.failures import (
-    is_not_fast_forward,
-    is_repacked,
-    is_transient,
-    remote_failures,
-    repository_failures,
-    says_locked,
-)
+from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess, translated
+from agentrelay.workstream._git.failures import is_repacked, is_transient, repository_failures
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
+from agentrelay.workstream._git.pushes import Pusher, RefUpdate
 from agentrelay.workstream._git.refs import refuse_blocked, set_tracking_ref
 from agentrelay.workstream._git.remote_address import (
     absolute,
@@ -37,19 +30,14 @@ from agentrelay.workstream._git.remote_address import (
 )
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
-from agentrelay.workstream.errors import (
-    LeaseLostError,
-    PushRejectedError,
-    RepositoryError,
-    WorkstreamError,
-)
+from agentrelay.workstream.errors import RepositoryError, WorkstreamError
 
-__all__ = ["RemoteAccess", "RemoteEnd", "open_remote"]
+__all__ = ["RefUpdate", "RemoteAccess", "RemoteEnd", "open_remote"]
 
 # GIT_DIRECTION_FETCH and GIT_DIRECTION_PUSH, include/git2/net.h.
 _DIRECTIONS: Final = {"fetch": 0, "push": 1}
-# No lease: the ref is our own and nobody else counts on it.
-_ANYWHERE: Final = "anywhere"
+# A single lane asks for its branch, its base and its target.
+_MOST_NAMED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -67,6 +55,7 @@ class RemoteEnd:
     access: RemoteAccess
     url: str
     push_url: str
+    _seen: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def tracking_ref(self, branch: str) -> str:
         """Return the full name of the remote-tracking ref of a branch."""
@@ -89,23 +78,73 @@ class RemoteEnd:
         """
         for branch in branches:
             # Found out now, and not when the remote has been changed already.
-            refuse_blocked(
-                self.repository,
-                self.tracking_ref(branch),
-                hint=f"If the remote has no such branch any more, 'git remote prune "
-                f"{self.access.remote}' removes it; else rename that branch.",
-            )
-        names = " and ".join(f"'{branch}'" for branch in branches)
-        # Without a destination: what libgit2 has locked when it is killed stays locked, and
-        # the base's tracking ref is every lane's.
-        specs = [f"refs/heads/{branch}" for branch in branches]
+            self.refuse_blocked(branch)
+        tips = self.look(branches)
+        for branch, tip in tips.items():
+            self.note(branch, tip)
+        return tips
+
+    def refuse_blocked(self, branch: str) -> None:
+        """Refuse a branch whose remote-tracking ref cannot be written.
+
+        Raises:
+            LaneConflictError: A stale remote-tracking ref stands where it belongs.
+        """
+        refuse_blocked(
+            self.repository,
+            self.tracking_ref(branch),
+            hint=f"If the remote has no such branch any more, 'git remote prune "
+            f"{self.access.remote}' removes it; else rename that branch.",
+        )
+
+    def note(self, branch: str, tip: str | None) -> None:
+        """Write down in the remote-tracking ref where :meth:`look` saw a branch, if it did."""
+        if tip is not None:
+            set_tracking_ref(self.repository, self.tracking_ref(branch), tip, message="fetch")
+
+    def look(self, branches: Sequence[str]) -> dict[str, str | None]:
+        """Fetch what branches lead to, in one exchange; no ref is written.
+
+        Of a remote that is a path only the branches' own refs are read, and nothing is
+        exchanged if all of their commits are here.
+
+        Args:
+            branches: Short branch names.
+
+        Returns:
+            For each branch the hex id the remote has, or ``None`` where it has none.
+
+        Raises:
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+        """
+        refs = [f"refs/heads/{branch}" for branch in branches]
+        there = self._read_path(refs)
+        if there is None:
+            there = self._fetch(refs, _named(branches))
+        self._seen.update({tip: ref for ref, tip in there.items() if ref in set(refs)})
+        return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
+
+    def _read_path(self, refs: Sequence[str]) -> dict[str, str] | None:
+        """Read refs of a remote that is a path; ``None`` where libgit2 must fetch."""
+        url = absolute(named_remote(self.repository, self.access.remote).url or "", self.repository)
+        there = PathRemote.at(url)
+        tips = None if there is None else there.tips(refs)
+        if tips is None or any(tip not in self.repository.handle for tip in tips.values()):
+            return None
+        return tips
+
+    def _fetch(self, refs: Sequence[str], names: str) -> dict[str, str]:
+        """Fetch refs through libgit2; return all that the remote has."""
 
         def attempt() -> dict[str, str]:
             remote, url = self._connect_to("fetch")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
-            with _translated(f"fetch {names}", url, callbacks):
+            with translated(f"fetch {names}", url, callbacks):
+                # Without a destination: what libgit2 has locked when it is killed stays
+                # locked, and the base's tracking ref is every lane's.
                 remote.fetch(
-                    specs,
+                    list(refs),
                     callbacks=callbacks,
                     proxy=find_proxy(self.repository, self.access.remote, url),
                 )
@@ -114,15 +153,9 @@ class RemoteEnd:
 
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
-        there = until_free(
+        return until_free(
             lambda: reading(attempt, torn=is_repacked), busy=is_transient, what=f"fetch {names}"
         )
-        tips = {branch: there.get(f"refs/heads/{branch}") for branch in branches}
-        for branch, tip in tips.items():
-            if tip is not None:
-                ref = self.tracking_ref(branch)
-                set_tracking_ref(self.repository, ref, tip, message="fetch")
-        return tips
 
     def list_branches(self, prefix: str) -> dict[str, str]:
         """List the remote's branches below a prefix; nothing is fetched or written.
@@ -173,9 +206,7 @@ class RemoteEnd:
         Source:
             gitprotocol-pack(5), "report-status".
         """
-        ref = f"refs/heads/{branch}"
-        self._push(f"{commit_id}:{ref}", ref, expected, f"push '{branch}'", announce)
-        set_tracking_ref(self.repository, self.tracking_ref(branch), commit_id)
+        self._change(RefUpdate(branch, commit_id, expected, announce), f"push '{branch}'")
 
     def delete(self, branch: str, *, expected: str) -> None:
         """Delete the remote's branch if it still is where it was seen.
@@ -192,9 +223,37 @@ class RemoteEnd:
             CredentialsRejectedError: The remote refused the credential, or none was found.
             RemoteUnavailableError: No usable answer in time.
         """
-        ref = f"refs/heads/{branch}"
-        self._push(f":{ref}", ref, expected, f"delete '{branch}'")
-        set_tracking_ref(self.repository, self.tracking_ref(branch), None)
+        self._change(RefUpdate(branch, None, expected), f"delete '{branch}'")
+
+    def _change(self, update: RefUpdate, operation: str) -> None:
+        """Change one branch of the remote, and the remote-tracking ref with it."""
+        error = self._pusher().update([update], operation)[update.branch]
+        if error is not None:
+            raise error
+        set_tracking_ref(self.repository, self.tracking_ref(update.branch), update.new)
+
+    def update_all(
+        self, updates: Sequence[RefUpdate], operation: str
+    ) -> dict[str, WorkstreamError | None]:
+        """Change many branches of the remote in one exchange; each has its own result.
+
+        What :meth:`push` and :meth:`delete` promise holds for each. A branch that is
+        refused, or not where it was seen, is left out and the others are changed.
+
+        Args:
+            updates: At most one a branch.
+            operation: What is being done, for the messages: ``"push 12 branches"``.
+
+        Returns:
+            By short branch name the error, or ``None`` for a branch that was changed. The
+            remote-tracking refs are not written.
+        """
+        return self._pusher().update(updates, operation) if updates else {}
+
+    def _pusher(self) -> Pusher:
+        return Pusher(
+            self.repository, self.access, self.push_url, self._connect_to, dict(self._seen)
+        )
 
     def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:
         """List the remote's refs; nothing is transferred or written, on either side.
@@ -218,7 +277,7 @@ class RemoteEnd:
         def attempt() -> dict[str, str]:
             remote, url = self._connect_to("push" if purpose == "push" else "list")
             callbacks = Callbacks(url, self.access, ends_at=ends_at)
-            with _translated(operation, url, callbacks):
+            with translated(operation, url, callbacks):
                 remote.connect(
                     callbacks,
                     _DIRECTIONS[purpose],
@@ -229,110 +288,6 @@ class RemoteEnd:
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
         return until_free(attempt, busy=is_transient, what=operation)
-
-    def _push(
-        self,
-        spec: str,
-        ref: str,
-        expected: str | None,
-        operation: str,
-        announce: Callable[[], None] | None = None,
-    ) -> None:
-        """Push one refspec and check the server's word on it."""
-
-        def attempt() -> Callbacks:
-            remote, url = self._connect_to("push")
-            lease = {} if expected == _ANYWHERE else {ref: expected}
-            callbacks = Callbacks(
-                url, self.access, ends_at=ends_at, expected=lease, announce=announce
-            )
-            there = PathRemote.at(url) if lease else None
-            if there is not None:
-                new = spec.partition(":")[0] or None
-                there.push(
-                    self.repository,
-                    ref,
-                    new,
-                    expected=expected,
-                    callbacks=callbacks,
-                    bring=self._bring,
-                    refused=lambda reason: self._rejected(operation, ref, reason, callbacks),
-                )
-                return callbacks
-            with _translated(operation, url, callbacks):
-                try:
-                    remote.push(
-                        [spec],
-                        callbacks=callbacks,
-                        proxy=find_proxy(self.repository, self.access.remote, url),
-                    )
-                except pygit2.GitError as error:
-                    if not is_not_fast_forward(error):
-                        raise
-                    refused = self._rejected(operation, ref, str(error), callbacks)
-                    raise lease_lost(refused) from error
-            return callbacks
-
-        ends_at = time.monotonic() + self.access.deadline_s
-        libgit2.configure_network()
-        callbacks = until_free(attempt, busy=is_transient, what=operation)
-        reason = callbacks.verdicts.get(ref, "the server did not report on it")
-        if reason is not None:
-            refused = self._rejected(operation, ref, reason, callbacks)
-            if expected != _ANYWHERE:
-                self._tell_lost_race(ref, spec, expected, refused)
-            raise refused
-
-    def _tell_lost_race(
-        self, ref: str, spec: str, expected: str | None, refused: PushRejectedError
-    ) -> None:
-        """Tell a rule's refusal from a lost race: a server may compare later than we did.
-
-        Raises:
-            LeaseLostError: The ref is not where it was seen any more.
-        """
-        remote, url = self._connect_to("list")
-        ends_at = time.monotonic() + self.access.deadline_s
-        callbacks = Callbacks(url, self.access, ends_at=ends_at, expected={ref: expected})
-        try:
-            with _translated(f"look at '{ref}'", url, callbacks):
-                heads = remote.list_heads(
-                    callbacks=callbacks, proxy=find_proxy(self.repository, self.access.remote, url)
-                )
-        except WorkstreamError:
-            # Then the server's own words must do.
-            return
-        now = next((str(head.oid) for head in heads if head.name == ref), None)
-        try:
-            callbacks.check_lease(ref, now=now, new=spec.partition(":")[0] or None)
-        except LeaseLostError as lost:
-            raise lost from refused
-
-    def _bring(self, commit_id: str, ref: str) -> None:
-        """Push a commit to a ref of our own, through libgit2."""
-        operation = f"push '{ref}'"
-        until_free(
-            lambda: self._push(f"+{commit_id}:{ref}", ref, _ANYWHERE, operation),
-            # Its local transport reports this as if a server had refused the ref.
-            busy=lambda error: isinstance(error, PushRejectedError) and says_locked(error.reason),
-            what=operation,
-        )
-
-    def _rejected(
-        self, operation: str, ref: str, reason: str, callbacks: Callbacks
-    ) -> PushRejectedError:
-        """Make the error of a refused ref, in the server's words."""
-        said = redact(reason, callbacks.secret)
-        remarks = redact(" ".join("".join(callbacks.words).split()), callbacks.secret)
-        detail = f"{said} (the server said: {remarks[:400]})" if remarks else said
-        return PushRejectedError(
-            f"cannot {operation}: '{self.push_url}' refused it: {detail}",
-            url=self.push_url,
-            ref=ref,
-            reason=detail,
-            hint="The remote's rules decide. Ask whoever administers it, or pull first if "
-            "it says that the branch moved.",
-        )
 
     def _connect_to(self, purpose: Literal["fetch", "list", "push"]) -> tuple[pygit2.Remote, str]:
         """Return a fresh remote: one that has listed refs cannot push over HTTP.
@@ -381,12 +336,8 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
     return RemoteEnd(repository, access, redact(url), redact(push_url))
 
 
-@contextmanager
-def _translated(operation: str, url: str, callbacks: Callbacks) -> Iterator[None]:
-    """Turn libgit2's failures of one exchange into ours, naming the credential's source."""
-    try:
-        yield
-    except Exception:
-        # Only now is it known which credential was offered.
-        with remote_failures(operation, url=url, source=callbacks.source):
-            raise
+def _named(branches: Sequence[str]) -> str:
+    """Return branches as a message names them."""
+    if len(branches) <= _MOST_NAMED:
+        return " and ".join(f"'{branch}'" for branch in branches)
+    return f"'{branches[0]}' and {len(branches) - 1} more branches"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,11 @@ __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
+    "find_packed",
     "is_commit_id",
     "open_repository",
     "read_ref",
+    "read_refs",
     "refuse_links",
 ]
 
@@ -187,18 +190,47 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
         gitrepository-layout(5), "packed-refs": a ref's own file beats its packed line.
         It is looked at first: packing writes the line before it removes the file.
     """
+    return read_refs(common_dir, [ref]).get(ref)
+
+
+def read_refs(common_dir: Path, refs: Sequence[str]) -> dict[str, str]:
+    """Return what many refs point to, as :func:`read_ref` does; missing ones are left out.
+
+    Args:
+        common_dir: The repository's common directory.
+        refs: Full ref names; symbolic refs are not followed.
+    """
     # Strings and not paths: this is asked dozens of times a lane.
     top = os.fspath(common_dir)
-    with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        text = _read_whole(f"{top}/{ref}").decode("ascii", "replace").strip()
-        if text and not text.startswith("ref:"):
-            return text
-    name = ref.encode()
-    with contextlib.suppress(FileNotFoundError):
-        packed = _read_whole(f"{top}/packed-refs")
-        for line in packed.splitlines() if name in packed else ():
-            if line[HEX_LENGTH + 1 :] == name and line[:1] not in b"#^":
-                return line[:HEX_LENGTH].decode("ascii", "replace")
+    found: dict[str, str] = {}
+    for ref in refs:
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            text = _read_whole(f"{top}/{ref}").decode("ascii", "replace").strip()
+            if text and not text.startswith("ref:"):
+                found[ref] = text
+    if len(found) < len(refs):
+        with contextlib.suppress(FileNotFoundError):
+            packed = _read_whole(f"{top}/packed-refs")
+            for ref in refs:
+                line = None if ref in found else find_packed(packed, ref)
+                if line is not None:
+                    found[ref] = line
+    return found
+
+
+def find_packed(packed: bytes, ref: str) -> str | None:
+    """Return what a ref points to in the content of ``packed-refs``, or ``None``.
+
+    The line is searched for and not each line looked at: there may be thousands.
+    """
+    wanted = b" " + ref.encode()
+    end = -1
+    while (found := packed.find(wanted, end + 1)) >= 0:
+        end, start = found + len(wanted), found - HEX_LENGTH
+        begins = start == 0 or (start > 0 and packed[start - 1 : start] in (b"\n", b"\r"))
+        ends = packed[end : end + 1] in (b"", b"\n", b"\r")
+        if begins and ends and packed[start : start + 1] not in (b"#", b"^"):
+            return packed[start:found].decode("ascii", "replace")
     return None
 
 
