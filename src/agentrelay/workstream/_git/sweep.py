@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile, sweep_dead
@@ -24,7 +25,7 @@ def sweep_own_dir(repository: OpenRepository) -> None:
         RepositoryError: Something cannot be removed.
     """
     own_dir = repository.own_dir
-    if not own_dir.is_dir():
+    if not _has_leftovers(repository):
         return
     with (
         repository_failures("remove what a killed process left", path=own_dir),
@@ -38,6 +39,24 @@ def sweep_own_dir(repository: OpenRepository) -> None:
             else:
                 left.unlink(missing_ok=True)
         _drop_empty_shallow(repository)
+
+
+def _has_leftovers(repository: OpenRepository) -> bool:
+    """Return whether there is anything to look at; what lanes are at just now counts too."""
+    own = os.fspath(repository.own_dir)
+    try:
+        names = os.listdir(own)
+    except OSError:
+        return False
+    if any(name.startswith("new-") for name in names):
+        return True
+    for name in ("held", "trash"):
+        with contextlib.suppress(OSError):
+            if os.listdir(f"{own}/{name}"):
+                return True
+    with contextlib.suppress(OSError):
+        return (repository.common_dir / "shallow").stat().st_size == 0
+    return False
 
 
 def _drop_empty_shallow(repository: OpenRepository) -> None:
