@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import pygit2
@@ -59,14 +59,14 @@ class Pusher:
     Attributes:
         repository: The local side.
         access: How to reach the other.
-        push_url: Its address, for messages; user-info dropped.
+        address: Where it is, user-info included.
         connect_to: Returns a fresh remote and the address it leads to.
         seen: Commits the remote had under a ref, by hex id: a place to look first.
     """
 
     repository: OpenRepository
     access: RemoteAccess
-    push_url: str
+    address: str = field(repr=False)
     connect_to: Callable[[Literal["fetch", "list", "push"]], tuple[pygit2.Remote, str]]
     seen: dict[str, str]
 
@@ -103,9 +103,8 @@ class Pusher:
         made: list[Callbacks] = []
 
         def attempt() -> Mapping[str, WorkstreamError | None]:
-            remote, url = self.connect_to("push")
             callbacks = Callbacks(
-                url,
+                self.address,
                 self.access,
                 ends_at=ends_at,
                 expected={ref: update.expected for ref, update in left.items()},
@@ -116,7 +115,7 @@ class Pusher:
                 },
             )
             made.append(callbacks)
-            there = PathRemote.at(url, seen=self.seen)
+            there = PathRemote.at(self.address, seen=self.seen)
             if there is not None:
                 return there.update_all(
                     self.repository,
@@ -127,7 +126,7 @@ class Pusher:
                         _single(operation, left, ref), ref, reason, callbacks
                     ),
                 )
-            return self._exchange(remote, url, left, operation, callbacks)
+            return self._exchange(left, operation, callbacks)
 
         try:
             return until_free(attempt, busy=is_transient, what=operation)
@@ -138,13 +137,12 @@ class Pusher:
 
     def _exchange(
         self,
-        remote: pygit2.Remote,
-        url: str,
         left: Mapping[str, RefUpdate],
         operation: str,
         callbacks: Callbacks,
     ) -> Mapping[str, WorkstreamError | None]:
         """Push through libgit2 and read the verdicts."""
+        remote, url = self.connect_to("push")
         with translated(operation, url, callbacks):
             try:
                 specs = [f"{update.new or ''}:{ref}" for ref, update in left.items()]
@@ -244,10 +242,11 @@ class Pusher:
         """Make the error of a refused ref, in the server's words."""
         said = redact(reason, callbacks.secret)
         remarks = redact(" ".join("".join(callbacks.words).split()), callbacks.secret)
+        url = redact(self.address)
         detail = f"{said} (the server said: {remarks[:400]})" if remarks else said
         return PushRejectedError(
-            f"cannot {operation}: '{self.push_url}' refused it: {detail}",
-            url=self.push_url,
+            f"cannot {operation}: '{url}' refused it: {detail}",
+            url=url,
             ref=ref,
             reason=detail,
             hint="The remote's rules decide. Ask whoever administers it, or pull first if "

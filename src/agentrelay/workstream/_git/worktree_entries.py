@@ -22,6 +22,7 @@ __all__ = [
     "Entry",
     "admin_dir_spelling",
     "entries",
+    "entries_on",
     "entry_at",
     "entry_logs",
     "entry_of_moved",
@@ -38,6 +39,8 @@ _GITS_INITIALIZING: Final = "initializing"
 INITIALIZING: Final = "initializing (agentrelay-workstream)"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
+# A pipe somebody put in a file's place must not make us wait.
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,33 @@ def entries(repository: OpenRepository) -> Iterator[Entry]:
         entry = read_entry(repository.worktrees_admin_dir / name)
         if entry is not None:
             yield entry
+
+
+def entries_on(repository: OpenRepository, ref: str) -> Iterator[Entry]:
+    """Iterate over the entries whose HEAD is attached to a ref.
+
+    Of the others their HEAD is read and no more: there may be a thousand.
+    """
+    wanted, top = os.fsencode(ref), os.fspath(repository.worktrees_admin_dir)
+    try:
+        names = sorted(os.listdir(top))
+    except OSError:
+        return
+    for name in names:
+        try:
+            descriptor = os.open(f"{top}/{name}/HEAD", os.O_RDONLY | _NO_WAIT)
+        except OSError:
+            continue
+        try:
+            head = os.read(descriptor, _LINE_LIMIT_BYTES)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+        if wanted in head:
+            entry = read_entry(repository.worktrees_admin_dir / name)
+            if entry is not None and entry.head_ref == ref:
+                yield entry
 
 
 def entry_logs(entry: Entry) -> tuple[Path, ...]:

@@ -165,6 +165,8 @@ def _refuse_anothers_record(repository: OpenRepository, lane: Lane) -> None:
             obstacle=lane.signal_dir,
             hint="Give each repository a run_dir of its own, or tear that lane down there.",
         )
+    if place.repo_path == repository.path:
+        return
     try:
         home = open_repository(place.repo_path)
         is_same = home.common_dir.samefile(repository.common_dir)

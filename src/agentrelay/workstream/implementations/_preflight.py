@@ -83,7 +83,11 @@ def refuse_case_collisions(lane: Lane) -> None:
         (lane.signal_dir.parent, lane.workstream_id, "workstream id"),
     ):
         with suppress(FileNotFoundError, NotADirectoryError):
-            for other in os.listdir(directory):
+            length, others = len(name.casefold()), os.listdir(directory)
+            for other in others:
+                # Most names are told by their length: there may be a thousand.
+                if other.isascii() and len(other) != length:
+                    continue
                 if not same_on_some_file_system(name, other):
                     continue
                 record = _signals.read_record(directory / other)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktree_entries import Entry, entries
+from agentrelay.workstream._git.worktree_entries import Entry, entries_on
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError
 
@@ -69,10 +69,10 @@ def other_checkout(
     where: Path | None = None
     if repository.is_head(lane.branch_ref):
         where = repository.common_dir.parent
-    for other in entries(repository):
+    for other in entries_on(repository, lane.branch_ref):
         # A locked worktree that is not there may be on a disk that is not mounted.
         stands = other.is_live or (other.locked is not None and not other.is_half_made)
-        if other.head_ref == lane.branch_ref and stands and other != besides:
+        if stands and other != besides:
             where = other.worktree_path or other.admin_dir
     if where is None:
         return None
