@@ -66,14 +66,17 @@ from agentrelay.workstream.implementations import (
     GitWorkstreamTeardown,
     LaneKind,
     LaneOutcome,
+    LaneResult,
     Reconciliation,
     RescuedWork,
     RestoredWork,
     diagnose,
     forget,
+    prepare_all,
     reconcile,
     rescued,
     restore,
+    teardown_all,
 )
 
 __all__ = [
@@ -94,6 +97,7 @@ __all__ = [
     "LaneKind",
     "LaneNameError",
     "LaneOutcome",
+    "LaneResult",
     "LeaseLostError",
     "MergeCheck",
     "MergeConflictError",
@@ -126,10 +130,12 @@ __all__ = [
     "WorkstreamTeardown",
     "diagnose",
     "forget",
+    "prepare_all",
     "reconcile",
     "record_merge",
     "rescued",
     "restore",
+    "teardown_all",
 ]
 
 

@@ -230,6 +230,10 @@ class RemoteEnd:
         error = self._pusher().update([update], operation)[update.branch]
         if error is not None:
             raise error
+        self.note_change(update)
+
+    def note_change(self, update: RefUpdate) -> None:
+        """Write down in the remote-tracking ref that a branch of the remote was changed."""
         set_tracking_ref(self.repository, self.tracking_ref(update.branch), update.new)
 
     def update_all(

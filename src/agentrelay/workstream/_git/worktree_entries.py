@@ -9,7 +9,7 @@ Source:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ __all__ = [
     "INITIALIZING",
     "Entry",
     "admin_dir_spelling",
+    "attached_heads",
     "entries",
     "entries_on",
     "entry_at",
@@ -157,31 +158,47 @@ def entries(repository: OpenRepository) -> Iterator[Entry]:
             yield entry
 
 
-def entries_on(repository: OpenRepository, ref: str) -> Iterator[Entry]:
+def entries_on(
+    repository: OpenRepository, ref: str, *, heads: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Entry]:
     """Iterate over the entries whose HEAD is attached to a ref.
 
-    Of the others their HEAD is read and no more: there may be a thousand.
+    Args:
+        repository: Repository whose worktrees they are.
+        ref: Full ref name.
+        heads: What :func:`attached_heads` returned a moment ago, if it was asked.
     """
-    wanted, top = os.fsencode(ref), os.fspath(repository.worktrees_admin_dir)
+    for name in (attached_heads(repository) if heads is None else heads).get(ref, ()):
+        entry = read_entry(repository.worktrees_admin_dir / name)
+        if entry is not None and entry.head_ref == ref:
+            yield entry
+
+
+def attached_heads(repository: OpenRepository) -> dict[str, list[str]]:
+    """Return the names of the entries whose HEAD is attached to a ref, by that ref.
+
+    Their HEAD is read and no more of each: there may be a thousand.
+    """
+    found: dict[str, list[str]] = {}
+    top = os.fspath(repository.worktrees_admin_dir)
     try:
         names = sorted(os.listdir(top))
     except OSError:
-        return
+        return found
     for name in names:
         try:
             descriptor = os.open(f"{top}/{name}/HEAD", os.O_RDONLY | _NO_WAIT)
         except OSError:
             continue
         try:
-            head = os.read(descriptor, _LINE_LIMIT_BYTES)
+            head = os.fsdecode(os.read(descriptor, _LINE_LIMIT_BYTES)).strip()
         except OSError:
             continue
         finally:
             os.close(descriptor)
-        if wanted in head:
-            entry = read_entry(repository.worktrees_admin_dir / name)
-            if entry is not None and entry.head_ref == ref:
-                yield entry
+        if head.startswith("ref:"):
+            found.setdefault(head.removeprefix("ref:").strip(), []).append(name)
+    return found
 
 
 def entry_logs(entry: Entry) -> tuple[Path, ...]:

@@ -117,6 +117,11 @@ class CleanUp:
             ),
         )
 
+    def lend(self, repository: OpenRepository) -> None:
+        """Go on in another thread, with its handle on the repository."""
+        self.repository = repository
+        self.rescuer.lend(repository)
+
     def step(self, name: str, action: Callable[[], None]) -> None:
         """Run one step; what fails becomes a concern and the next step still runs."""
 

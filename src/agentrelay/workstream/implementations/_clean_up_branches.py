@@ -6,6 +6,7 @@ safe. A batch of lanes examines each by itself and deletes all of them at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agentrelay.workstream._git.config import drop_upstream
@@ -39,10 +40,16 @@ def delete_local_branch(run: CleanUp) -> None:
     drop_upstream(run.repository, run.lane.branch)
 
 
-def examine_local_branch(run: CleanUp) -> str | None:
+def examine_local_branch(
+    run: CleanUp, *, heads: Mapping[str, Sequence[str]] | None = None
+) -> str | None:
     """Make the branch's work safe, and return the commit it may be deleted at.
 
     ``None`` where there is no branch.
+
+    Args:
+        run: The lane, whose worktree is gone.
+        heads: What every worktree is on, if that was just looked at for many lanes.
 
     Raises:
         LaneConflictError: It is checked out somewhere else.
@@ -53,7 +60,7 @@ def examine_local_branch(run: CleanUp) -> str | None:
     if tip is None:
         release_dead_lock(repository, lane.branch_ref)
         return None
-    refusal = other_checkout(lane, repository, besides=None)
+    refusal = other_checkout(lane, repository, besides=None, heads=heads)
     if refusal is not None:
         raise refusal
     run.rescuer.prove_or_keep("commits", tip, what="commits of the lane that are merged nowhere")
