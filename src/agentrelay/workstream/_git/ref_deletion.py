@@ -215,15 +215,15 @@ def drop_empty_directories(path: Path) -> None:
 def drop_empty_parents(directory: Path, root: Path) -> None:
     """Remove directories that a deleted ref left empty, as git does."""
     # The first level always stays: refs/heads and refs/remotes belong to git.
-    while root in directory.parents and directory.parent != root:
+    parts = directory.relative_to(root).parts if directory.is_relative_to(root) else ()
+    for length in range(len(parts), 1, -1):
         try:
-            directory.rmdir()
+            os.rmdir(os.path.join(root, *parts[:length]))  # noqa: PTH106, PTH118 - once a ref
         except FileNotFoundError:
             # A deleter that was killed came this far.
             pass
         except OSError:
             return
-        directory = directory.parent
 
 
 def packed_contents(packed: Path) -> bytes:

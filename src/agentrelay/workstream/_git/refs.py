@@ -7,6 +7,7 @@ own lock files, in git's own order.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pygit2
@@ -22,7 +23,12 @@ from agentrelay.workstream._git.ref_deletion import (
     symbolic_target,
 )
 from agentrelay.workstream._git.reflog import log_update
-from agentrelay.workstream._git.repository import OpenRepository, read_ref, refuse_links
+from agentrelay.workstream._git.repository import (
+    OpenRepository,
+    find_packed,
+    read_ref,
+    refuse_links,
+)
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
 
 __all__ = [
@@ -179,13 +185,19 @@ def refuse_blocked(
     """
     for top in (repository.common_dir / "refs", repository.common_dir / "logs"):
         refuse_links(top / ref.removeprefix("refs/" if top.name == "refs" else ""), below=top)
-    parts = ref.split("/")
-    for length in range(3, len(parts)):
-        shorter = "/".join(parts[:length])
-        if read_ref(repository.common_dir, shorter) is not None:
-            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
-            raise LaneConflictError(text, obstacle=shorter, hint=hint)
+    parts, top_dir = ref.split("/"), os.fspath(repository.common_dir)
+    shorter = ["/".join(parts[:length]) for length in range(3, len(parts))]
+    own_files = [name for name in shorter if os.path.isfile(f"{top_dir}/{name}")]  # noqa: PTH113 - as often as refs are written
+    # After their own files, which is the order in which packing moves them.
     packed = packed_contents(repository.common_dir / "packed-refs")
+    for name in shorter:
+        if name in own_files:
+            exists = read_ref(repository.common_dir, name) is not None
+        else:
+            exists = find_packed(packed, name) is not None
+        if exists:
+            text = f"the ref '{name}' exists, so '{ref}' cannot be created below it"
+            raise LaneConflictError(text, obstacle=name, hint=hint)
     if (repository.common_dir / ref).is_dir() or f" {ref}/".encode() in packed:
         below = refs_below(repository, f"{ref}/")
         if below:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -202,20 +203,36 @@ def read_refs(common_dir: Path, refs: Sequence[str]) -> dict[str, str]:
         refs: Full ref names; symbolic refs are not followed.
     """
     found: dict[str, str] = {}
+    top = os.fspath(common_dir)
+    left = list(refs)
     for _ in range(2):
-        left = [ref for ref in refs if ref not in found]
         for ref in left:
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                text = (common_dir / ref).read_bytes().decode("ascii", "replace").strip()
-                if text and not text.startswith("ref:"):
-                    found[ref] = text
-        with contextlib.suppress(FileNotFoundError):
-            packed = (common_dir / "packed-refs").read_bytes()
-            for ref in left:
-                line = None if ref in found else find_packed(packed, ref)
-                if line is not None:
-                    found[ref] = line
+            text = _loose(f"{top}/{ref}")
+            if text:
+                found[ref] = text
+        left = [ref for ref in left if ref not in found]
+        packed = _read(f"{top}/packed-refs") if left else None
+        for ref in left if packed else ():
+            line = find_packed(packed or b"", ref)
+            if line is not None:
+                found[ref] = line
+        left = [ref for ref in left if ref not in found]
     return found
+
+
+def _read(path: str) -> bytes | None:
+    """Return a file's bytes, or ``None`` where there is no file."""
+    try:
+        with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a lane reads dozens of them
+            return stream.read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+
+
+def _loose(path: str) -> str | None:
+    """Return what a ref's own file says, unless the ref is symbolic."""
+    text = (_read(path) or b"").decode("ascii", "replace").strip()
+    return None if text.startswith("ref:") else text
 
 
 def find_packed(packed: bytes, ref: str) -> str | None:
@@ -308,10 +325,15 @@ def refuse_links(path: Path, *, below: Path) -> None:
     Raises:
         LaneConflictError: A component between the two is a link.
     """
-    current = below
+    current = os.fspath(below)
     for part in path.relative_to(below).parts:
-        current = current / part
-        if current.is_symlink():
+        current = f"{current}{os.sep}{part}"
+        try:
+            is_link = stat.S_ISLNK(os.lstat(current).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            # Nor is anything below it.
+            return
+        if is_link:
             message = f"'{current}' is a symbolic link, and could lead outside the repository"
             raise LaneConflictError(
                 message, obstacle=current, hint="Replace the link by a directory."

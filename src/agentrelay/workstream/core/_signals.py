@@ -60,7 +60,11 @@ def _make_directory(directory: Path) -> None:
 
     A new directory's name stands in its parent, so the parent is synced too.
     """
-    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    missing: list[Path] = []
+    for path in (directory, *directory.parents):
+        if path.is_dir():
+            break
+        missing.append(path)
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
         # Somebody else's directory may be one that can be written and not be read.

@@ -61,6 +61,7 @@ __all__ = [
     "CleanUp",
     "CleanUpResult",
     "begin",
+    "branches_of",
     "clean_up",
     "end",
     "expect_remote",
@@ -240,20 +241,24 @@ def _refuse_other_remote(run: CleanUp, access: RemoteAccess) -> None:
 def _look_at_remote(run: CleanUp, access: RemoteAccess) -> None:
     """Fetch the target and whatever others pushed to the lane."""
     remote = open_remote(run.repository, access)
-    branches = expect_remote(run, remote)
-    see_remote(run, remote.fetch(branches))
+    expect_remote(run, remote)
+    see_remote(run, remote.fetch(branches_of(run)))
 
 
-def expect_remote(run: CleanUp, remote: RemoteEnd) -> list[str]:
-    """Take the remote, and return the branches whose tips there are wanted."""
+def expect_remote(run: CleanUp, remote: RemoteEnd) -> None:
+    """Take the remote, and where its branch was last seen, before it is looked at."""
     run.remote = remote
-    spec = run.runtime.spec
     run.seen_before = run.repository.resolve(remote.tracking_ref(run.lane.branch))
+
+
+def branches_of(run: CleanUp) -> list[str]:
+    """Return the branches whose tips at the remote are wanted."""
+    spec = run.runtime.spec
     return list(dict.fromkeys([spec.merge_target_branch, spec.base_branch, run.lane.branch]))
 
 
 def see_remote(run: CleanUp, there: Mapping[str, str | None]) -> None:
-    """Take down where the remote has the branches of :func:`expect_remote`."""
+    """Take down where the remote has the branches of :func:`branches_of`."""
     run.remote_tip = there[run.lane.branch]
     run.confirmed = frozenset(name for name, tip in there.items() if tip is not None)
     run.remote_seen = True

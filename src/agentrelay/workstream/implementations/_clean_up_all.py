@@ -7,7 +7,7 @@ concern of its lane while the next one still runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -28,6 +28,7 @@ from agentrelay.workstream.implementations._clean_up import (
     REACH_REMOTE,
     CleanUp,
     begin,
+    branches_of,
     end,
     expect_remote,
     remove_what_is_here,
@@ -205,41 +206,42 @@ class _Round:
         except WorkstreamError as error:
             self._all_fail(REACH_REMOTE, error)
             return None
-        wanted: dict[int, list[str]] = {}
-
-        def expect(job: _Job) -> None:
-            own = replace(remote, repository=job.run.repository)
-            branches = expect_remote(job.run, own)
-            for branch in branches:
-                own.refuse_blocked(branch)
-            wanted[id(job)] = branches
-
-        self._each(lambda job: job.run.step(REACH_REMOTE, lambda: expect(job)))
-        names = unique(name for branches in wanted.values() for name in branches)
-        there: Mapping[str, str | None] = {}
+        for job in self._left:
+            job.run.step(REACH_REMOTE, lambda run=job.run: _expect(run, remote))  # type: ignore[misc]  # the loop's own
+        # Found out now, and not when the remote has been changed already.
+        self._for_each_branch(remote.refuse_blocked)
+        names = unique(name for job in self._reaching for name in branches_of(job.run))
+        there: dict[str, str | None] = {}
         if names:
             try:
                 with repository_failures(REACH_REMOTE, path=self._crew.repository.path):
-                    there = remote.look(names)
+                    there.update(remote.look(names))
             except WorkstreamError as error:
                 self._all_fail(REACH_REMOTE, error)
-                return remote
-
-        def see(job: _Job) -> None:
-            own = replace(remote, repository=job.run.repository)
-            tips = {branch: there[branch] for branch in wanted[id(job)]}
-            for branch, tip in tips.items():
-                own.note(branch, tip)
-            see_remote(job.run, tips)
-
-        self._each(
-            lambda job: (
-                None
-                if job.has_failed(REACH_REMOTE)
-                else job.run.step(REACH_REMOTE, lambda: see(job))
-            )
-        )
+        self._for_each_branch(lambda name: remote.note(name, there[name]))
+        for job in self._reaching:
+            see_remote(job.run, {name: there[name] for name in branches_of(job.run)})
         return remote
+
+    @property
+    def _reaching(self) -> list[_Job]:
+        """The lanes whose remote branches are still looked for."""
+        return [job for job in self._left if not job.has_failed(REACH_REMOTE)]
+
+    def _for_each_branch(self, action: Callable[[str], None]) -> None:
+        """Do something once for each branch; its failure is one of the lanes that want it."""
+        jobs: dict[str, list[_Job]] = {}
+        for job in self._reaching:
+            for name in branches_of(job.run):
+                jobs.setdefault(name, []).append(job)
+        for name, concerned in jobs.items():
+            try:
+                with repository_failures(REACH_REMOTE, path=self._crew.repository.path):
+                    action(name)
+            except WorkstreamError as error:
+                for job in concerned:
+                    if not job.has_failed(REACH_REMOTE):
+                        job.fail(REACH_REMOTE, error)
 
     def _all_fail(self, step: str, error: WorkstreamError) -> None:
         """Let a step fail for each lane that it has not failed for already."""
@@ -323,6 +325,10 @@ class _Round:
                 job.run.step(step, lambda: forget_push(job.run))
 
         self._each(forget)
+
+
+def _expect(run: CleanUp, remote: RemoteEnd) -> None:
+    expect_remote(run, replace(remote, repository=run.repository))
 
 
 def _refuse_link(job: _Job) -> None:

@@ -147,10 +147,13 @@ class _Round:
     def _take_steps(self, end: RemoteEnd) -> None:
         """Take each step for all lanes that have come so far."""
         self._each(lambda job, own: _begin(job, own, end))
+        # Found out now, and not when the remote has been changed already.
+        self._for_each_branch(end.refuse_blocked)
         wanted = unique(name for job in self._left for name in branches_of(job.run))
         there: dict[str, str | None] = {}
         self._for_all(lambda: there.update(end.look(wanted)))
-        self._each(lambda job, own: _make(job, own, there))
+        self._for_each_branch(lambda name: end.note(name, there[name]))
+        self._each(lambda job, _: _make(job, there))
         self._push(end)
         branches = [job.lane.branch for job in self._left]
         self._for_all(lambda: set_upstreams(end.repository, branches, remote=self._access.remote))
@@ -183,6 +186,21 @@ class _Round:
 
         self._crew.each(self._left, work)
 
+    def _for_each_branch(self, action: Callable[[str], None]) -> None:
+        """Do something once for each branch; its failure stops the lanes that name it."""
+        jobs: dict[str, list[_Job]] = {}
+        for job in self._left:
+            for name in branches_of(job.run):
+                jobs.setdefault(name, []).append(job)
+        for name, concerned in jobs.items():
+            try:
+                with repository_failures(f"look at '{name}'", path=self._crew.repository.path):
+                    action(name)
+            except WorkstreamError as error:
+                for job in concerned:
+                    if job.error is None:
+                        _stop(job, copied(error) if len(concerned) > 1 else error)
+
     def _for_all(self, action: Callable[[], None]) -> None:
         """Do something for all lanes that are left at once; its failure stops each of them."""
         left = self._left
@@ -198,22 +216,13 @@ class _Round:
 
 def _begin(job: _Job, own: OpenRepository, end: RemoteEnd) -> None:
     """Read what is on record of the lane."""
-    remote = replace(end, repository=own)
-    run = begin(job.lane, job.runtime, own, remote)
-    for branch in branches_of(run):
-        # Found out now, and not when the remote has been changed already.
-        remote.refuse_blocked(branch)
-    job.begun = run
+    job.begun = begin(job.lane, job.runtime, own, replace(end, repository=own))
 
 
-def _make(job: _Job, own: OpenRepository, there: Mapping[str, str | None]) -> None:
-    """Note where the remote was seen, and make the lane as far as this machine goes."""
-    run = job.run
-    remote = replace(run.remote, repository=own)
-    for branch in branches_of(run):
-        remote.note(branch, there[branch])
-    make(run, there)
-    job.update = missing_push(run)
+def _make(job: _Job, there: Mapping[str, str | None]) -> None:
+    """Make the lane as far as this machine goes."""
+    make(job.run, there)
+    job.update = missing_push(job.run)
 
 
 def _attempt(job: _Job, action: Callable[[_Job], None]) -> None:
