@@ -15,7 +15,13 @@ from typing import Final
 
 import pygit2
 
-from agentrelay.workstream import WorkstreamRuntime, WorkstreamSpec
+from agentrelay.workstream import (
+    LaneResult,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+    prepare_all,
+    teardown_all,
+)
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import World, commit_files, refs
 from fixtures import scenarios
@@ -120,6 +126,26 @@ def prepare_after_an_end(world: World) -> Case:
     return _prepare(world, scene)
 
 
+def prepare_a_batch(world: World) -> Case:
+    """The lane and another one are prepared as one batch."""
+    repo = world.clone()
+    preparer = world.preparer(repo, lane_timeout_s=_LANE_TIMEOUT_S)
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        both = [runtime, WorkstreamRuntime(WorkstreamSpec("lexer"))]
+        # One thread: the harness stops the one it watches.
+        _raise_first(prepare_all(both, preparer, workers=1))
+
+    return Case(repo, WorkstreamRuntime(WorkstreamSpec("parser")), act)
+
+
+def _raise_first(results: list[LaneResult]) -> None:
+    """Let no failure of a lane go by."""
+    for result in results:
+        if result.error is not None:
+            raise result.error
+
+
 # -- integrate
 
 
@@ -213,6 +239,23 @@ def teardown_with_an_open_pull_request(world: World) -> Case:
     scene = scenarios.unpushed_commits(world)
     world.runner(scene.repo).integrate(scene.runtime)
     return _tear_down(world, scene)
+
+
+def teardown_a_batch(world: World) -> Case:
+    """The lane, with unsaved work, and another one are torn down as one batch."""
+    scene = _standing(world)
+    other = WorkstreamRuntime(WorkstreamSpec("lexer"))
+    world.runner(scene.repo).prepare(other)
+    (scene.lane.worktree_path / "draft.txt").write_text("unsaved\n")
+    teardown = world.teardown(scene.repo, lane_timeout_s=_LANE_TIMEOUT_S)
+    signal_dir = other.state.signal_dir
+    assert signal_dir is not None
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        both = [runtime, WorkstreamRuntime.load(signal_dir)]
+        _raise_first(teardown_all(both, teardown, workers=1))
+
+    return Case(scene.repo, scene.runtime, act)
 
 
 CASES: Final[dict[str, Callable[[World], Case]]] = {

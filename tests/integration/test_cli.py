@@ -104,6 +104,41 @@ def test_one_lane_that_fails_does_not_stop_the_others(world: World, repo: Path) 
     assert set(refs(world.remote_path)) == {"refs/heads/main", PARSER}
 
 
+def test_several_lanes_are_one_batch(world: World, repo: Path) -> None:
+    """One exchange of each kind for all of them, a refused one fails alone, and all go again."""
+    names = ("parser", "docs", "lexer")
+    refused = "refs/heads/agentrelay/nightly/docs/integration"
+
+    def listings() -> list[str]:
+        """Return which services listed their refs, and forget it."""
+        found = [
+            entry.path.rpartition("=")[2]
+            for entry in world.git.requests
+            if entry.status == 200 and "info/refs" in entry.path
+        ]
+        world.git.clear()
+        return found
+
+    world.git.clear()
+    world.git.faults.add(Fault.refuse_ref(refused, "not on a Friday"))
+    first = on(repo, "prepare", *names, "--json")
+    # The last one tells a rule's refusal from a lost race.
+    assert listings() == ["git-upload-pack", "git-receive-pack", "git-upload-pack"]
+    assert first.exit_code == 1
+    lanes = lanes_of(first)
+    assert list(lanes) == list(names)
+    assert [lane["status"] for lane in lanes.values()] == ["active", "failed", "active"]
+    assert "not on a Friday" in lanes["docs"]["error"]
+    assert on(repo, "prepare", *names).exit_code == 0
+    world.git.clear()
+    gone = on(repo, "teardown", *names, "nobody", *github(world), "--json")
+    assert listings() == ["git-upload-pack", "git-receive-pack"]
+    assert {name: bool(lane["error"]) for name, lane in lanes_of(gone).items()} == {
+        "parser": False, "docs": False, "lexer": False, "nobody": True,
+    }  # fmt: skip
+    assert set(refs(world.remote_path)) == {"refs/heads/main"}
+
+
 def test_names_that_break_a_rule_fail_their_lane(repo: Path) -> None:
     """The document is valid, the name is shown escaped, and nothing is made."""
     for command in ("prepare", "integrate", "teardown"):

@@ -24,6 +24,8 @@ from agentrelay.workstream import (
     RemoteUnavailableError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    prepare_all,
+    teardown_all,
 )
 from agentrelay.workstream.testing.repositories import (
     clone_repository,
@@ -89,6 +91,38 @@ def prepare(repo: Path, workstream_id: str = "parser", **settings: Any) -> Works
     runtime = WorkstreamRuntime(WorkstreamSpec(workstream_id))
     GitWorkstreamPreparer(repo, "nightly", **settings).prepare_workstream(runtime)
     return runtime
+
+
+def test_git_finds_nothing_odd_about_a_batch(repo: Path, bare: Path) -> None:
+    """Every lane of one is a worktree like any other, tracks, is clean, and goes without trace."""
+    config = (repo / ".git" / "config").read_bytes()
+    runtimes = [WorkstreamRuntime(WorkstreamSpec(f"lane{number}")) for number in range(7)]
+    for result in prepare_all(runtimes, GitWorkstreamPreparer(repo, "nightly")):
+        assert result.error is None
+    git(repo, "pack-refs", "--all")
+    listed = git(repo, "worktree", "list", "--porcelain")
+    for runtime in runtimes:
+        worktree, branch = runtime.state.worktree_path, runtime.state.branch_name
+        assert worktree is not None
+        head = (
+            f"worktree {worktree}\nHEAD {runtime.state.base_commit}\nbranch refs/heads/{branch}\n"
+        )
+        assert head in listed
+        assert git(worktree, "status", "--porcelain", "--branch") == (
+            f"## {branch}...origin/{branch}\n"
+        )
+        assert git(worktree, "push", "--dry-run").strip() == "Everything up-to-date"
+    assert git(repo, "worktree", "prune", "-v", "--dry-run") == ""
+    for path in (repo, bare):
+        assert "error" not in git(path, "fsck", "--full", "--strict")
+
+    for result in teardown_all(runtimes, GitWorkstreamTeardown(repo)):
+        assert (result.error, result.runtime.artifacts.concerns) == (None, [])
+    assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
+    assert "agentrelay" not in git(repo, "for-each-ref") + git(bare, "for-each-ref")
+    assert (repo / ".git" / "config").read_bytes() == config
+    for path in (repo, bare):
+        assert "error" not in git(path, "fsck", "--full", "--strict")
 
 
 def test_git_finds_nothing_odd_about_a_lane(repo: Path, bare: Path) -> None:

@@ -30,6 +30,7 @@ from agentrelay.workstream import (
     LaneKind,
     LaneNameError,
     LaneOutcome,
+    LaneResult,
     MergeCheck,
     MergeConflictError,
     MergeEvent,
@@ -61,10 +62,12 @@ from agentrelay.workstream import (
     WorkstreamTeardown,
     diagnose,
     forget,
+    prepare_all,
     reconcile,
     record_merge,
     rescued,
     restore,
+    teardown_all,
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
 from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenProvider
@@ -362,6 +365,18 @@ async def follow_in_a_loop(repo: Path, lanes: list[WorkstreamRuntime]) -> None:
 
 
 # --- leftovers --------------------------------------------------------------------------
+
+
+def use_batches(lanes: tuple[WorkstreamRuntime, ...], repo: Path) -> None:
+    """Prepare and tear down many lanes; each has a result, and none is raised."""
+    results = prepare_all(lanes, GitWorkstreamPreparer(repo, "nightly"))
+    assert_type(results, list[LaneResult])
+    for result in prepare_all(iter(lanes), GitWorkstreamPreparer(repo, "nightly"), workers=2):
+        assert_type(result.runtime, WorkstreamRuntime)
+        assert_type(result.error, Optional[Exception])
+        result.error = None  # type: ignore[misc]  # results are frozen
+    assert_type(teardown_all(lanes, GitWorkstreamTeardown(repo), workers=None), list[LaneResult])
+    prepare_all(lanes, GitWorkstreamPreparer(repo, "nightly"), 2)  # type: ignore[call-arg]  # settings have names
 
 
 def keep_house(repo: Path, run_dir: Path) -> list[str]:

@@ -437,3 +437,29 @@ def test_history_does_not_wait_for_the_reader_of_a_planted_pipe(tmp_path: Path) 
     os.close(reader)
     assert not waited
     assert len(raised) == 1
+
+
+def test_a_note_replaces_what_a_killed_writer_left_and_leads_nowhere(tmp_path: Path) -> None:
+    """A link in its temporary file's place is removed, not followed; nothing else is left."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / ".a.json.tmp").symlink_to(victim)
+    _signals.write_note(notes / "a.json", "first")
+    _signals.write_note(notes / "a.json", "second")
+    (notes / ".b.json.tmp").write_text("to")
+    assert (notes / "a.json").read_text() == "second"
+    assert victim.read_text() == "mine"
+    _signals.remove_note(notes / "b.json")
+    _signals.remove_note(notes / "a.json")
+    assert list(notes.iterdir()) == []
+
+
+def test_a_note_that_cannot_be_written_leaves_the_older_one(tmp_path: Path) -> None:
+    """A directory in its place: an error, and no temporary file."""
+    (tmp_path / "a.json" / "kept").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"a\.json"):
+        _signals.write_note(tmp_path / "a.json", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json" / "kept").is_dir()

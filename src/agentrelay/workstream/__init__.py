@@ -68,14 +68,17 @@ if TYPE_CHECKING:
         GitWorkstreamTeardown,
         LaneKind,
         LaneOutcome,
+        LaneResult,
         Reconciliation,
         RescuedWork,
         RestoredWork,
         diagnose,
         forget,
+        prepare_all,
         reconcile,
         rescued,
         restore,
+        teardown_all,
     )
 
 __all__ = [
@@ -96,6 +99,7 @@ __all__ = [
     "LaneKind",
     "LaneNameError",
     "LaneOutcome",
+    "LaneResult",
     "LeaseLostError",
     "MergeCheck",
     "MergeConflictError",
@@ -128,10 +132,12 @@ __all__ = [
     "WorkstreamTeardown",
     "diagnose",
     "forget",
+    "prepare_all",
     "reconcile",
     "record_merge",
     "rescued",
     "restore",
+    "teardown_all",
 ]
 
 

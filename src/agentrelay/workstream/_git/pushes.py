@@ -9,15 +9,20 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import pygit2
 
 from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess, lease_lost, translated
-from agentrelay.workstream._git.failures import is_not_fast_forward, is_transient, says_locked
-from agentrelay.workstream._git.locks import until_free
+from agentrelay.workstream._git.failures import (
+    is_not_fast_forward,
+    is_repacked,
+    is_transient,
+    says_locked,
+)
+from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.remote_address import find_proxy
 from agentrelay.workstream._git.repository import OpenRepository
@@ -59,14 +64,14 @@ class Pusher:
     Attributes:
         repository: The local side.
         access: How to reach the other.
-        push_url: Its address, for messages; user-info dropped.
+        address: Where it is, user-info included.
         connect_to: Returns a fresh remote and the address it leads to.
         seen: Commits the remote had under a ref, by hex id: a place to look first.
     """
 
     repository: OpenRepository
     access: RemoteAccess
-    push_url: str
+    address: str = field(repr=False)
     connect_to: Callable[[Literal["fetch", "list", "push"]], tuple[pygit2.Remote, str]]
     seen: dict[str, str]
 
@@ -103,9 +108,8 @@ class Pusher:
         made: list[Callbacks] = []
 
         def attempt() -> Mapping[str, WorkstreamError | None]:
-            remote, url = self.connect_to("push")
             callbacks = Callbacks(
-                url,
+                self.address,
                 self.access,
                 ends_at=ends_at,
                 expected={ref: update.expected for ref, update in left.items()},
@@ -116,7 +120,7 @@ class Pusher:
                 },
             )
             made.append(callbacks)
-            there = PathRemote.at(url, seen=self.seen)
+            there = PathRemote.at(self.address, seen=self.seen)
             if there is not None:
                 return there.update_all(
                     self.repository,
@@ -127,10 +131,12 @@ class Pusher:
                         _single(operation, left, ref), ref, reason, callbacks
                     ),
                 )
-            return self._exchange(remote, url, left, operation, callbacks)
+            return self._exchange(left, operation, callbacks)
 
         try:
-            return until_free(attempt, busy=is_transient, what=operation)
+            return until_free(
+                lambda: reading(attempt, torn=is_repacked), busy=is_transient, what=operation
+            )
         except WorkstreamError:
             if made and made[-1].withheld:
                 return made[-1].withheld
@@ -138,13 +144,12 @@ class Pusher:
 
     def _exchange(
         self,
-        remote: pygit2.Remote,
-        url: str,
         left: Mapping[str, RefUpdate],
         operation: str,
         callbacks: Callbacks,
     ) -> Mapping[str, WorkstreamError | None]:
         """Push through libgit2 and read the verdicts."""
+        remote, url = self.connect_to("push")
         with translated(operation, url, callbacks):
             try:
                 specs = [f"{update.new or ''}:{ref}" for ref, update in left.items()]
@@ -232,7 +237,9 @@ class Pusher:
 
         ends_at = time.monotonic() + self.access.deadline_s
         until_free(
-            lambda: until_free(attempt, busy=is_transient, what=operation),
+            lambda: until_free(
+                lambda: reading(attempt, torn=is_repacked), busy=is_transient, what=operation
+            ),
             # The local transport reports this as if a server had refused the ref.
             busy=lambda error: isinstance(error, PushRejectedError) and says_locked(error.reason),
             what=operation,
@@ -244,10 +251,11 @@ class Pusher:
         """Make the error of a refused ref, in the server's words."""
         said = redact(reason, callbacks.secret)
         remarks = redact(" ".join("".join(callbacks.words).split()), callbacks.secret)
+        url = redact(self.address)
         detail = f"{said} (the server said: {remarks[:400]})" if remarks else said
         return PushRejectedError(
-            f"cannot {operation}: '{self.push_url}' refused it: {detail}",
-            url=self.push_url,
+            f"cannot {operation}: '{url}' refused it: {detail}",
+            url=url,
             ref=ref,
             reason=detail,
             hint="The remote's rules decide. Ask whoever administers it, or pull first if "

@@ -60,6 +60,10 @@ def _wanted(repository: OpenRepository, ref: str) -> bool:
 
 def _author(handle: pygit2.Repository) -> pygit2.Signature:
     """Return who the repository says is working; a log must not fail for want of a name."""
+    config = handle.config
+    # The default signature is made of a copy of the whole configuration.
+    with suppress(KeyError, ValueError, pygit2.GitError):
+        return pygit2.Signature(config["user.name"] or "", config["user.email"] or "")
     try:
         return handle.default_signature
     except (KeyError, pygit2.GitError):

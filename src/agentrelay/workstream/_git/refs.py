@@ -23,7 +23,12 @@ from agentrelay.workstream._git.ref_deletion import (
     symbolic_target,
 )
 from agentrelay.workstream._git.reflog import log_update
-from agentrelay.workstream._git.repository import OpenRepository, read_ref, refuse_links
+from agentrelay.workstream._git.repository import (
+    OpenRepository,
+    find_packed,
+    read_ref,
+    refuse_links,
+)
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
 
 __all__ = [
@@ -178,20 +183,22 @@ def refuse_blocked(
         LaneConflictError: There is a ref above or below it, or a link there leads its file
             or its log elsewhere.
     """
-    top = repository.common_dir
-    refuse_links(top / ref, below=top / "refs")
-    refuse_links(top / "logs" / ref, below=top / "logs")
-    packed = packed_contents(top / "packed-refs")
-    parts = ref.split("/")
-    for length in range(3, len(parts)):
-        shorter = "/".join(parts[:length])
-        # One that is neither packed nor a file is none.
-        if f" {shorter}\n".encode() not in packed and not os.path.isfile(f"{top}/{shorter}"):  # noqa: PTH113 - asked dozens of times a lane
-            continue
-        if read_ref(top, shorter) is not None:
-            text = f"the ref '{shorter}' exists, so '{ref}' cannot be created below it"
-            raise LaneConflictError(text, obstacle=shorter, hint=hint)
-    if os.path.isdir(f"{top}/{ref}") or f" {ref}/".encode() in packed:  # noqa: PTH112 - likewise
+    for top in (repository.common_dir / "refs", repository.common_dir / "logs"):
+        refuse_links(top / ref.removeprefix("refs/" if top.name == "refs" else ""), below=top)
+    parts, top_dir = ref.split("/"), os.fspath(repository.common_dir)
+    shorter = ["/".join(parts[:length]) for length in range(3, len(parts))]
+    own_files = [name for name in shorter if os.path.isfile(f"{top_dir}/{name}")]  # noqa: PTH113 - as often as refs are written
+    # After their own files, which is the order in which packing moves them.
+    packed = packed_contents(repository.common_dir / "packed-refs")
+    for name in shorter:
+        if name in own_files:
+            exists = read_ref(repository.common_dir, name) is not None
+        else:
+            exists = find_packed(packed, name) is not None
+        if exists:
+            text = f"the ref '{name}' exists, so '{ref}' cannot be created below it"
+            raise LaneConflictError(text, obstacle=name, hint=hint)
+    if (repository.common_dir / ref).is_dir() or f" {ref}/".encode() in packed:
         below = refs_below(repository, f"{ref}/")
         if below:
             text = f"the ref '{below[0]}' exists, so '{ref}' cannot be created above it"

@@ -6,6 +6,7 @@ the user wrote it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -17,12 +18,19 @@ from pygit2.enums import ConfigLevel
 from agentrelay.workstream._git.exchange import Endpoint
 from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.locks import reading
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, config_names
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["absolute", "find_proxy", "named_remote", "refuse_led_away", "refuse_program"]
+__all__ = [
+    "absolute",
+    "addresses",
+    "find_proxy",
+    "named_remote",
+    "refuse_led_away",
+    "refuse_program",
+]
 
 _HELPER: Final = re.compile(r"[A-Za-z0-9+.-]+::")
 _REWRITE: Final = re.compile(r"url\.(?P<base>.*)\.(?P<kind>(?:push)?insteadof)", re.DOTALL)
@@ -44,6 +52,33 @@ def named_remote(repository: OpenRepository, name: str) -> pygit2.Remote:
             hint="Lanes are pushed so that others can see them: configure the remote, or name "
             "another one with remote=.",
         ) from error
+
+
+def addresses(repository: OpenRepository, name: str) -> tuple[str, str]:
+    """Return where a configured remote is fetched from and pushed to, user-info included.
+
+    Raises:
+        RepositoryError: There is none by that name, or it is not usable.
+    """
+    config, key = repository.handle.config, f"remote.{name}.url"
+
+    def plain() -> tuple[str, str] | None:
+        # No rewriting: then it is as it is written. libgit2's remote is made of a copy of
+        # the whole configuration.
+        names = config_names(repository.handle, b"insteadof")
+        if key not in config or any(_REWRITE.fullmatch(entry) for entry in names):
+            return None
+        url, push_key = config[key] or "", f"remote.{name}.pushurl"
+        push_url = config[push_key] if push_key in config else None  # noqa: SIM401 - it has no get()
+        return url, push_url or url
+
+    with contextlib.suppress(KeyError, ValueError, pygit2.GitError):
+        found = reading(plain, torn=is_torn)
+        if found is not None:
+            return absolute(found[0], repository), absolute(found[1], repository)
+    remote = named_remote(repository, name)
+    url = remote.url or ""
+    return absolute(url, repository), absolute(remote.push_url or url, repository)
 
 
 def absolute(url: str, repository: OpenRepository) -> str:

@@ -23,8 +23,8 @@ from agentrelay.workstream._git.pushes import Pusher, RefUpdate
 from agentrelay.workstream._git.refs import refuse_blocked, set_tracking_ref
 from agentrelay.workstream._git.remote_address import (
     absolute,
+    addresses,
     find_proxy,
-    named_remote,
     refuse_led_away,
     refuse_program,
 )
@@ -55,6 +55,7 @@ class RemoteEnd:
     access: RemoteAccess
     url: str
     push_url: str
+    _addresses: tuple[str, str] = field(repr=False)
     _seen: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def tracking_ref(self, branch: str) -> str:
@@ -127,8 +128,7 @@ class RemoteEnd:
 
     def _read_path(self, refs: Sequence[str]) -> dict[str, str] | None:
         """Read refs of a remote that is a path; ``None`` where libgit2 must fetch."""
-        url = absolute(named_remote(self.repository, self.access.remote).url or "", self.repository)
-        there = PathRemote.at(url)
+        there = PathRemote.at(self._addresses[0])
         tips = None if there is None else there.tips(refs)
         if tips is None or any(tip not in self.repository.handle for tip in tips.values()):
             return None
@@ -230,6 +230,10 @@ class RemoteEnd:
         error = self._pusher().update([update], operation)[update.branch]
         if error is not None:
             raise error
+        self.note_change(update)
+
+    def note_change(self, update: RefUpdate) -> None:
+        """Write down in the remote-tracking ref that a branch of the remote was changed."""
         set_tracking_ref(self.repository, self.tracking_ref(update.branch), update.new)
 
     def update_all(
@@ -252,7 +256,7 @@ class RemoteEnd:
 
     def _pusher(self) -> Pusher:
         return Pusher(
-            self.repository, self.access, self.push_url, self._connect_to, dict(self._seen)
+            self.repository, self.access, self._addresses[1], self._connect_to, dict(self._seen)
         )
 
     def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:
@@ -301,16 +305,14 @@ class RemoteEnd:
         """
         handle = self.repository.handle
         name, pushing = self.access.remote, purpose == "push"
-        remote = named_remote(self.repository, name)
-        url = (remote.push_url if pushing else None) or remote.url or ""
+        url = self._addresses[1 if pushing else 0]
         # As it was written: making a remote of it applies url.<base>.insteadOf, once.
         keys = [f"remote.{name}.pushurl"] if pushing else []
         keys.append(f"remote.{name}.url")
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
         with repository_failures("make a place for fetching", path=self.repository.path):
             source = self.repository.fetching_handle() if purpose == "fetch" else handle
-        made = source.remotes.create_anonymous(absolute(raw, self.repository))
-        return made, absolute(url, self.repository)
+        return source.remotes.create_anonymous(absolute(raw, self.repository)), url
 
 
 def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
@@ -319,9 +321,7 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
     Raises:
         RepositoryError: No such remote is configured.
     """
-    remote = named_remote(repository, access.remote)
-    url = absolute(remote.url or "", repository)
-    push_url = absolute(remote.push_url or remote.url or "", repository)
+    url, push_url = addresses(repository, access.remote)
     for address in (url, push_url):
         refuse_program(address, repository, access.remote)
     refuse_led_away(repository, access.remote, url, key="url")
@@ -333,7 +333,7 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
             path=repository.path,
             hint="libgit2 would damage it: run 'git fetch --unshallow', or use another address.",
         )
-    return RemoteEnd(repository, access, redact(url), redact(push_url))
+    return RemoteEnd(repository, access, redact(url), redact(push_url), (url, push_url))
 
 
 def _named(branches: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import pygit2
+from pygit2.config import DefaultConfig
 from pygit2.enums import RepositoryOpenFlag
 
 from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
@@ -23,6 +24,7 @@ __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
+    "config_names",
     "find_packed",
     "is_commit_id",
     "open_repository",
@@ -281,9 +283,26 @@ def open_repository(path: Path) -> OpenRepository:
 def _opened(path: Path) -> tuple[pygit2.Repository, bool]:
     """Return a handle, and whether it is of a partial clone."""
     handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
-    names = [entry.name for entry in handle.config]
-    promised = any(name.endswith(".promisor") for name in names)
-    return handle, promised or "extensions.partialclone" in names
+    promised = any(name.endswith(".promisor") for name in config_names(handle, b"promisor"))
+    return handle, promised or "extensions.partialclone" in handle.config
+
+
+def config_names(handle: pygit2.Repository, word: bytes) -> list[str]:
+    """Return the names of configuration entries, at least those with a word in them.
+
+    Every lane has a section in the repository's own file. It is not read entry by entry
+    if the word is nowhere in it, and nothing is included.
+
+    Args:
+        handle: Repository whose configuration it is.
+        word: In lower case; it is in the names that are looked for.
+    """
+    config: pygit2.Config = handle.config
+    with contextlib.suppress(OSError):
+        text = (common_dir_of(Path(handle.path)) / "config").read_bytes().lower()
+        if not any(hint in text for hint in (word, b"include", b"worktreeconfig")):
+            config = DefaultConfig()
+    return [entry.name for entry in config]
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

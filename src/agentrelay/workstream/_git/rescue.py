@@ -136,6 +136,10 @@ class Rescuer:
         release_dead_locks_below(repository, prefix)
         weigh_anchors(repository, owner=self._owner)
 
+    def lend(self, repository: OpenRepository) -> None:
+        """Go on in another thread, with its handle on the repository."""
+        self._repository = repository
+
     def prove_or_keep(self, label: str, commit_id: str, *, what: str) -> None:
         """Make sure that a commit survives; call it where the deletion follows.
 

@@ -9,7 +9,7 @@ Source:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,9 @@ __all__ = [
     "INITIALIZING",
     "Entry",
     "admin_dir_spelling",
+    "attached_heads",
     "entries",
+    "entries_on",
     "entry_at",
     "entry_logs",
     "entry_of_moved",
@@ -38,6 +40,8 @@ _GITS_INITIALIZING: Final = "initializing"
 INITIALIZING: Final = "initializing (agentrelay-workstream)"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
+# A pipe somebody put in a file's place must not make us wait.
+_NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,49 @@ def entries(repository: OpenRepository) -> Iterator[Entry]:
         entry = read_entry(repository.worktrees_admin_dir / name)
         if entry is not None:
             yield entry
+
+
+def entries_on(
+    repository: OpenRepository, ref: str, *, heads: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[Entry]:
+    """Iterate over the entries whose HEAD is attached to a ref.
+
+    Args:
+        repository: Repository whose worktrees they are.
+        ref: Full ref name.
+        heads: What :func:`attached_heads` returned a moment ago, if it was asked.
+    """
+    for name in (attached_heads(repository) if heads is None else heads).get(ref, ()):
+        entry = read_entry(repository.worktrees_admin_dir / name)
+        if entry is not None and entry.head_ref == ref:
+            yield entry
+
+
+def attached_heads(repository: OpenRepository) -> dict[str, list[str]]:
+    """Return the names of the entries whose HEAD is attached to a ref, by that ref.
+
+    Their HEAD is read and no more of each: there may be a thousand.
+    """
+    found: dict[str, list[str]] = {}
+    top = os.fspath(repository.worktrees_admin_dir)
+    try:
+        names = sorted(os.listdir(top))
+    except OSError:
+        return found
+    for name in names:
+        try:
+            descriptor = os.open(f"{top}/{name}/HEAD", os.O_RDONLY | _NO_WAIT)
+        except OSError:
+            continue
+        try:
+            head = os.fsdecode(os.read(descriptor, _LINE_LIMIT_BYTES)).strip()
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+        if head.startswith("ref:"):
+            found.setdefault(head.removeprefix("ref:").strip(), []).append(name)
+    return found
 
 
 def entry_logs(entry: Entry) -> tuple[Path, ...]:

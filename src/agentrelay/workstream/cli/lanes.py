@@ -1,7 +1,8 @@
 """The commands that carry lanes through their life: prepare, integrate, teardown.
 
-Every command rebuilds its lanes from their signal directories, works on them in
-parallel, and reports each lane by itself: one that fails does not stop the others.
+Every command rebuilds its lanes from their signal directories, works on them at the same
+time, several to prepare or to tear down as one batch, and reports each lane by itself: one
+that fails does not stop the others.
 """
 
 from __future__ import annotations
@@ -12,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentrelay.workstream import (
-    GhWorkstreamIntegrator,
     GitHubApp,
-    GitWorkstreamPreparer,
-    GitWorkstreamTeardown,
     LaneConflictError,
-    StandardWorkstreamRunner,
     WorkstreamArtifacts,
     WorkstreamError,
-    WorkstreamIntegrator,
     WorkstreamRuntime,
     WorkstreamSpec,
-    WorkstreamTeardown,
+    prepare_all,
+    teardown_all,
 )
 from agentrelay.workstream.cli.options import (
     DEBUG,
@@ -37,7 +34,8 @@ from agentrelay.workstream.cli.options import (
     repository_options,
 )
 from agentrelay.workstream.cli.parallel import in_parallel
-from agentrelay.workstream.credentials import AfterEnvironment, TokenSource
+from agentrelay.workstream.cli.runners import preparer_of, standard_runner, teardown_of
+from agentrelay.workstream.credentials import AfterEnvironment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,32 +81,6 @@ class Place:
         return runtime
 
 
-class _Witness:
-    """Stands before the steps whose exceptions the runner keeps, for the sake of the hint."""
-
-    failure: Exception | None = None
-
-    def __init__(self, integrator: WorkstreamIntegrator, teardown: WorkstreamTeardown) -> None:
-        """Stand before both; a command uses one of them, for one lane."""
-        self._integrator = integrator
-        self._teardown = teardown
-
-    def create_integration_pr(self, workstream_runtime: WorkstreamRuntime) -> None:
-        """Pass the step on."""
-        self._watch(self._integrator.create_integration_pr, workstream_runtime)
-
-    def teardown_workstream(self, workstream_runtime: WorkstreamRuntime) -> None:
-        """Pass the step on."""
-        self._watch(self._teardown.teardown_workstream, workstream_runtime)
-
-    def _watch(self, step: Callable[[WorkstreamRuntime], None], runtime: WorkstreamRuntime) -> None:
-        try:
-            step(runtime)
-        except Exception as error:
-            self.failure = error
-            raise
-
-
 @click.command(epilog=NOTES)
 @ids_argument
 @graph_option
@@ -147,16 +119,29 @@ def prepare(
     """
     place, settings = split_options(given)
 
+    def fresh(workstream_id: str) -> WorkstreamRuntime:
+        return _fresh(place, workstream_id, base=base, target=target)
+
     def step(workstream_id: str) -> LaneReport:
         from agentrelay.workstream.cli.report import LaneReport
 
-        runtime = _fresh(place, workstream_id, base=base, target=target)
-        runner, _ = _runner(place, **settings)
+        runtime = fresh(workstream_id)
+        runner, _ = standard_runner(place, **settings)
         try:
             runner.prepare(runtime)
         except Exception as error:  # noqa: BLE001 - each lane has a result of its own
             return LaneReport.of(place.graph, runtime, failure=error)
         return LaneReport.of(place.graph, runtime)
+
+    def batch(names: tuple[str, ...]) -> dict[str, LaneReport]:
+        from agentrelay.workstream.cli.report import LaneReport
+
+        runtimes, reports = _each_loaded(place.graph, names, fresh)
+        for result in prepare_all(runtimes, preparer_of(place, **settings)):
+            reports[result.runtime.spec.id] = LaneReport.of(
+                place.graph, result.runtime, failure=result.error
+            )
+        return reports
 
     _carry_out(
         context,
@@ -164,6 +149,7 @@ def prepare(
         step,
         graph=place.graph,
         doing="Preparing",
+        batch=batch,
         columns=("branch", "worktree path"),
     )
 
@@ -191,7 +177,7 @@ def integrate(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> 
         from agentrelay.workstream.cli.report import LaneReport
 
         runtime = place.load(workstream_id)
-        runner, witness = _runner(place, **settings)
+        runner, witness = standard_runner(place, **settings)
         result = runner.integrate(runtime)
         return LaneReport.of(place.graph, runtime, error=result.error, failure=witness.failure)
 
@@ -221,20 +207,18 @@ def teardown(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> N
     place, settings = split_options(given)
 
     def step(workstream_id: str) -> LaneReport:
-        from agentrelay.workstream.cli.report import LaneReport
-
         runtime = place.load(workstream_id)
-        runner, witness = _runner(place, **settings)
+        runner, witness = standard_runner(place, **settings)
         runner.teardown(runtime)
-        unfinished = [text for text in runtime.artifacts.concerns if text.startswith(_STEP_FAILED)]
-        if witness.failure is None and unfinished:
-            return LaneReport.of(
-                place.graph,
-                runtime,
-                error="; ".join(unfinished),
-                hint="What could be removed is gone. Repeat the command for the rest.",
+        return _after_teardown(place.graph, runtime, witness.failure)
+
+    def batch(names: tuple[str, ...]) -> dict[str, LaneReport]:
+        runtimes, reports = _each_loaded(place.graph, names, place.load)
+        for result in teardown_all(runtimes, teardown_of(place, **settings)):
+            reports[result.runtime.spec.id] = _after_teardown(
+                place.graph, result.runtime, result.error
             )
-        return LaneReport.of(place.graph, runtime, failure=witness.failure)
+        return reports
 
     _carry_out(
         context,
@@ -242,6 +226,7 @@ def teardown(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> N
         step,
         graph=place.graph,
         doing="Tearing down",
+        batch=batch,
         columns=("worktree", "pull request"),
     )
 
@@ -282,38 +267,44 @@ def _fresh(
     return WorkstreamRuntime(spec, artifacts=artifacts)
 
 
-def _runner(
-    place: Place,
-    *,
-    remote: str,
-    ssh_key: Path | None,
-    token: TokenSource = None,
-    api_url: str | None = None,
-    full_name: str | None = None,
-) -> tuple[StandardWorkstreamRunner, _Witness]:
-    """Return the standard runner for one lane, and who remembers what it swallows."""
-    preparer = GitWorkstreamPreparer(
-        place.repo, place.graph, run_dir=place.run_dir, remote=remote, ssh_key=ssh_key, token=token
-    )
-    integrator = GhWorkstreamIntegrator(
-        place.repo,
-        remote=remote,
-        ssh_key=ssh_key,
-        token=token,
-        api_url=api_url,
-        full_name=full_name,
-    )
-    teardown = GitWorkstreamTeardown(
-        place.repo,
-        run_dir=place.run_dir,
-        remote=remote,
-        ssh_key=ssh_key,
-        token=token,
-        api_url=api_url,
-        full_name=full_name,
-    )
-    witness = _Witness(integrator, teardown)
-    return StandardWorkstreamRunner(preparer, witness, witness), witness
+def _after_teardown(
+    graph: str, runtime: WorkstreamRuntime, failure: Exception | None
+) -> LaneReport:
+    """Report a lane that was torn down, as far as it could be."""
+    from agentrelay.workstream.cli.report import LaneReport
+
+    unfinished = [text for text in runtime.artifacts.concerns if text.startswith(_STEP_FAILED)]
+    if failure is None and unfinished:
+        return LaneReport.of(
+            graph,
+            runtime,
+            error="; ".join(unfinished),
+            hint="What could be removed is gone. Repeat the command for the rest.",
+        )
+    return LaneReport.of(graph, runtime, failure=failure)
+
+
+def _each_loaded(
+    graph: str, names: tuple[str, ...], load: Callable[[str], WorkstreamRuntime]
+) -> tuple[list[WorkstreamRuntime], dict[str, LaneReport]]:
+    """Load lanes, and report those that cannot be."""
+    runtimes: list[WorkstreamRuntime] = []
+    reports: dict[str, LaneReport] = {}
+    for name in names:
+        try:
+            runtimes.append(load(name))
+        except Exception as error:  # noqa: BLE001 - each lane has a result of its own
+            reports[name] = _unknown(graph, name, error)
+    return runtimes, reports
+
+
+def _unknown(graph: str, name: str, error: Exception) -> LaneReport:
+    """Report a lane that could not even be rebuilt from disk: nothing more is known of it."""
+    from agentrelay.workstream.cli.report import LaneReport
+
+    runtime = WorkstreamRuntime(WorkstreamSpec(name))
+    runtime.mark_failed(str(error))
+    return LaneReport.of(graph, runtime, failure=error)
 
 
 def _carry_out(
@@ -324,6 +315,7 @@ def _carry_out(
     graph: str,
     doing: str,
     columns: tuple[str, ...],
+    batch: Callable[[tuple[str, ...]], dict[str, LaneReport]] | None = None,
 ) -> None:
     """Do one step for every lane at once, report in the order asked, and end with a status."""
     from rich.text import Text
@@ -334,17 +326,18 @@ def _carry_out(
         try:
             return step(workstream_id)
         except Exception as error:  # noqa: BLE001 - each lane has a result of its own
-            # It could not even be rebuilt from disk: nothing more is known of it.
-            runtime = WorkstreamRuntime(WorkstreamSpec(workstream_id))
-            runtime.mark_failed(str(error))
-            return report.LaneReport.of(graph, runtime, failure=error)
+            return _unknown(graph, workstream_id, error)
 
     wanted = tuple(dict.fromkeys(ids))
     console = report.make_console(stderr=True)
     waiting = f"{doing} {', '.join(report.visible(name) for name in wanted)}"
     # An ASCII spinner, shown on a terminal only.
     with console.status(Text(waiting), spinner="line"):
-        done = dict(in_parallel(wanted, safely))
+        if batch is None or len(wanted) == 1:
+            done = dict(in_parallel(wanted, safely))
+        else:
+            # In a thread all the same: Ctrl-C ends the command at once.
+            ((_, done),) = in_parallel([wanted], batch)
     reports = [done[name] for name in wanted]
     if context.meta[JSON]:
         report.print_document({"lanes": [lane.document() for lane in reports]})

@@ -29,8 +29,10 @@ __all__ = [
     "has_signal",
     "read_record",
     "read_signal",
+    "remove_note",
     "remove_signal",
     "retire_signal",
+    "write_note",
     "write_record",
     "write_signal",
 ]
@@ -60,7 +62,11 @@ def _make_directory(directory: Path) -> None:
 
     A new directory's name stands in its parent, so the parent is synced too.
     """
-    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    missing: list[Path] = []
+    for path in (directory, *directory.parents):
+        if path.is_dir():
+            break
+        missing.append(path)
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
         # Somebody else's directory may be one that can be written and not be read.
@@ -101,6 +107,52 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
             temporary.unlink()
         raise
     _sync_directory(signal_dir)
+
+
+def write_note(path: Path, content: str) -> None:
+    """Write one file, atomically and durably, that nobody else writes at the same time.
+
+    Its directory may hold a thousand of other writers, and is not looked through for what
+    killed ones left: a killed writer's leftover is in the way of the next one of this file,
+    which replaces it.
+
+    Args:
+        path: The file; its directory is made if missing.
+        content: Text of the file.
+
+    Raises:
+        OSError: It cannot be written; an older file is intact.
+    """
+    _make_directory(path.parent)
+    temporary = _note_temporary(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        with open(descriptor, "wb") as stream:  # noqa: PTH123 - it is open already
+            stream.write(content.encode("utf-8", "replace"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_directory(path.parent)
+
+
+def remove_note(path: Path) -> None:
+    """Remove what :func:`write_note` wrote, and what a killed one left, if it is there.
+
+    Raises:
+        OSError: It is there and cannot be removed.
+    """
+    _note_temporary(path).unlink(missing_ok=True)
+    remove_signal(path.parent, path.name)
+
+
+def _note_temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _open_temporary(signal_dir: Path, name: str) -> tuple[Path, BinaryIO]:

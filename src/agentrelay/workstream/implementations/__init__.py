@@ -2,6 +2,11 @@
 
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
+from agentrelay.workstream.implementations.workstream_batch import (
+    LaneResult,
+    prepare_all,
+    teardown_all,
+)
 from agentrelay.workstream.implementations.workstream_doctor import (
     Finding,
     FindingLevel,
@@ -40,12 +45,15 @@ __all__ = [
     "GitWorkstreamTeardown",
     "LaneKind",
     "LaneOutcome",
+    "LaneResult",
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
     "diagnose",
     "forget",
+    "prepare_all",
     "reconcile",
     "rescued",
     "restore",
+    "teardown_all",
 ]

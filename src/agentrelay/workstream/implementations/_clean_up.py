@@ -6,16 +6,14 @@ is not deleted, and the remote's copy goes last because it is the one others see
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.proof import is_contained
-from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import (
     OpenRepository,
@@ -43,18 +41,38 @@ from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._clean_up_branches import (
+    delete_local_branch,
+    delete_remote_branch,
+)
 from agentrelay.workstream.implementations._lane_record import (
     LaneRecord,
     forget_place,
     lane_lock,
     read_lane_record,
 )
-from agentrelay.workstream.implementations._refusals import locked_and_absent, moved, other_checkout
+from agentrelay.workstream.implementations._refusals import locked_and_absent, moved
 from agentrelay.workstream.implementations._still_open import why_branches_stay
 
-__all__ = ["DELETE_REMOTE_BRANCH", "CleanUpResult", "clean_up"]
+__all__ = [
+    "DELETE_LOCAL_BRANCH",
+    "DELETE_REMOTE_BRANCH",
+    "REACH_REMOTE",
+    "CleanUp",
+    "CleanUpResult",
+    "begin",
+    "branches_of",
+    "clean_up",
+    "end",
+    "expect_remote",
+    "remove_what_is_here",
+    "see_remote",
+]
 
-# A step whose failure says, too, that the branch is another clone's.
+# Names of the steps that others ask for. A failure of the last one says, too, that the
+# branch is another clone's.
+REACH_REMOTE: Final = "reach the remote"
+DELETE_LOCAL_BRANCH: Final = "delete the local branch"
 DELETE_REMOTE_BRANCH: Final = "delete the remote branch"
 
 
@@ -72,7 +90,7 @@ class CleanUpResult:
 
 
 @dataclass
-class _CleanUp:
+class CleanUp:
     """One run of the steps; holds what several of them read."""
 
     lane: Lane
@@ -99,6 +117,11 @@ class _CleanUp:
                 self.repository, commit_id, target_refs=self.target_refs
             ),
         )
+
+    def lend(self, repository: OpenRepository) -> None:
+        """Go on in another thread, with its handle on the repository."""
+        self.repository = repository
+        self.rescuer.lend(repository)
 
     def step(self, name: str, action: Callable[[], None]) -> None:
         """Run one step; what fails becomes a concern and the next step still runs."""
@@ -152,33 +175,62 @@ def clean_up(
         if confirm is not None:
             confirm()
         sweep_own_dir(repository)
-        record = read_lane_record(repository, lane)
-        run = _CleanUp(lane, runtime, repository, record, ignored_limit_bytes)
-        _refuse_other_remote(run, access)
-        run.stood = (
-            read_ref(repository.common_dir, lane.branch_ref) is not None
-            or entry_at(repository, lane.worktree_path) is not None
+        run = begin(lane, runtime, repository, access, ignored_limit_bytes=ignored_limit_bytes)
+        run.step(REACH_REMOTE, lambda: _look_at_remote(run, access))
+        remove_what_is_here(run, api)
+        run.step(DELETE_LOCAL_BRANCH, lambda: delete_local_branch(run))
+        run.step(DELETE_REMOTE_BRANCH, lambda: delete_remote_branch(run))
+        return end(run)
+
+
+def begin(
+    lane: Lane,
+    runtime: WorkstreamRuntime,
+    repository: OpenRepository,
+    access: RemoteAccess,
+    *,
+    ignored_limit_bytes: int,
+) -> CleanUp:
+    """Read what is on record of a lane that is held, and whether anything of it stands.
+
+    Raises:
+        LaneConflictError: The record is of another lane, repository or remote.
+    """
+    record = read_lane_record(repository, lane)
+    run = CleanUp(lane, runtime, repository, record, ignored_limit_bytes)
+    _refuse_other_remote(run, access)
+    run.stood = (
+        read_ref(repository.common_dir, lane.branch_ref) is not None
+        or entry_at(repository, lane.worktree_path) is not None
+    )
+    return run
+
+
+def remove_what_is_here(run: CleanUp, api: ApiAccess) -> None:
+    """Tell whether the branches stay, and remove the worktree; the remote was looked at."""
+    try:
+        with repository_failures("tell what is merged", path=run.repository.path):
+            run.branches_stay = reading(lambda: _why_branches_stay(run, api), torn=is_torn)
+    except WorkstreamError as error:
+        run.branches_stay = f"what is merged could not be told ({error})"
+    run.step("note that the lane ends", lambda: _note_ending(run))
+    run.step("remove the worktree", lambda: _remove_worktree(run))
+
+
+def end(run: CleanUp) -> CleanUpResult:
+    """Say what became of the lane, and note its end if nothing of it stands."""
+    if run.branches_stay is not None:
+        record_concern(
+            run.runtime, f"the branches of lane '{run.lane}' were kept: {run.branches_stay}"
         )
-        run.step("reach the remote", lambda: _look_at_remote(run, access))
-        try:
-            with repository_failures("tell what is merged", path=repository.path):
-                run.branches_stay = reading(lambda: _why_branches_stay(run, api), torn=is_torn)
-        except WorkstreamError as error:
-            run.branches_stay = f"what is merged could not be told ({error})"
-        run.step("note that the lane ends", lambda: _note_ending(run))
-        run.step("remove the worktree", lambda: _remove_worktree(run))
-        run.step("delete the local branch", lambda: _delete_local_branch(run))
-        run.step(DELETE_REMOTE_BRANCH, lambda: _delete_remote_branch(run))
-        if run.branches_stay is not None:
-            record_concern(runtime, f"the branches of lane '{lane}' were kept: {run.branches_stay}")
-        elif not run.failures:
-            run.step("note the lane's end", lambda: _release(run))
-        for kept in run.rescuer.kept:
-            record_concern(runtime, describe(kept))
-        return CleanUpResult(tuple(run.failures), run.branches_stay)
+    elif not run.failures:
+        run.step("note the lane's end", lambda: _release(run))
+    for kept in run.rescuer.kept:
+        record_concern(run.runtime, describe(kept))
+    return CleanUpResult(tuple(run.failures), run.branches_stay)
 
 
-def _refuse_other_remote(run: _CleanUp, access: RemoteAccess) -> None:
+def _refuse_other_remote(run: CleanUp, access: RemoteAccess) -> None:
     """Refuse to look for the lane's branch where it was never pushed."""
     noted = run.record.data.get("remote")
     if run.record.is_ours and isinstance(noted, str) and noted != access.remote:
@@ -186,19 +238,33 @@ def _refuse_other_remote(run: _CleanUp, access: RemoteAccess) -> None:
         raise LaneConflictError(message, obstacle=noted, hint=f"Pass remote={noted!r}.")
 
 
-def _look_at_remote(run: _CleanUp, access: RemoteAccess) -> None:
+def _look_at_remote(run: CleanUp, access: RemoteAccess) -> None:
     """Fetch the target and whatever others pushed to the lane."""
-    run.remote = open_remote(run.repository, access)
+    remote = open_remote(run.repository, access)
+    expect_remote(run, remote)
+    see_remote(run, remote.fetch(branches_of(run)))
+
+
+def expect_remote(run: CleanUp, remote: RemoteEnd) -> None:
+    """Take the remote, and where its branch was last seen, before it is looked at."""
+    run.remote = remote
+    run.seen_before = run.repository.resolve(remote.tracking_ref(run.lane.branch))
+
+
+def branches_of(run: CleanUp) -> list[str]:
+    """Return the branches whose tips at the remote are wanted."""
     spec = run.runtime.spec
-    branches = list(dict.fromkeys([spec.merge_target_branch, spec.base_branch, run.lane.branch]))
-    run.seen_before = run.repository.resolve(run.remote.tracking_ref(run.lane.branch))
-    there = run.remote.fetch(branches)
+    return list(dict.fromkeys([spec.merge_target_branch, spec.base_branch, run.lane.branch]))
+
+
+def see_remote(run: CleanUp, there: Mapping[str, str | None]) -> None:
+    """Take down where the remote has the branches of :func:`branches_of`."""
     run.remote_tip = there[run.lane.branch]
     run.confirmed = frozenset(name for name, tip in there.items() if tip is not None)
     run.remote_seen = True
 
 
-def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
+def _why_branches_stay(run: CleanUp, api: ApiAccess) -> str | None:
     """Return why both branches stay, or ``None`` when they may go.
 
     GitHub is asked, unless the target has the very commits: GitHub then has merged the
@@ -214,13 +280,13 @@ def _why_branches_stay(run: _CleanUp, api: ApiAccess) -> str | None:
     )
 
 
-def _note_ending(run: _CleanUp) -> None:
+def _note_ending(run: CleanUp) -> None:
     """Write down, before anything goes, that the lane is to go: a crash is told from a life."""
     if run.record.claim in {"wanted", "pushed", "lost"}:
         run.record = run.record.write(run.lane, ending=True)
 
 
-def _remove_worktree(run: _CleanUp) -> None:
+def _remove_worktree(run: CleanUp) -> None:
     """Keep unsaved work, then remove the worktree and its entry."""
     lane, repository = run.lane, run.repository
     entry = entry_at(repository, lane.worktree_path)
@@ -267,13 +333,13 @@ def _remove_worktree(run: _CleanUp) -> None:
     _discard(run, entry)
 
 
-def _keep_logged(run: _CleanUp, entry: Entry) -> None:
+def _keep_logged(run: CleanUp, entry: Entry) -> None:
     """Keep what only the worktree's own reflog leads to: it goes with the entry."""
     tip = run.repository.resolve(run.lane.branch_ref)
     run.rescuer.keep_logged("reflog", entry_logs(entry), tips=() if tip is None else (tip,))
 
 
-def _discard(run: _CleanUp, entry: Entry) -> None:
+def _discard(run: CleanUp, entry: Entry) -> None:
     """Rename the tree aside, drop the entry, then unlink the tree outside the lock."""
     with run.repository.metadata_section():
         aside = set_aside(run.lane.worktree_path, trash_dir=run.lane.trash_dir)
@@ -282,7 +348,7 @@ def _discard(run: _CleanUp, entry: Entry) -> None:
     _tidy(run)
 
 
-def _tidy(run: _CleanUp) -> None:
+def _tidy(run: CleanUp) -> None:
     """Remove what crashed clean-ups left, and directories that are empty now."""
     lane = run.lane
     sweep_trash(lane.trash_dir)
@@ -293,7 +359,7 @@ def _tidy(run: _CleanUp) -> None:
                 directory.rmdir()
 
 
-def _remove_stale_entry(run: _CleanUp) -> None:
+def _remove_stale_entry(run: CleanUp) -> None:
     """Drop the lane's own entry when its folder is gone; leave everything else."""
     lane, repository = run.lane, run.repository
     alone = is_only_linked(repository, lane.worktree_path, admin_name=lane.admin_name)
@@ -317,71 +383,7 @@ def _remove_stale_entry(run: _CleanUp) -> None:
             (lane.worktree_path / ".git").unlink()
 
 
-def _delete_local_branch(run: _CleanUp) -> None:
-    """Delete the branch at the commit that was examined, once its work is safe."""
-    lane, repository = run.lane, run.repository
-    if run.branches_stay is not None:
-        return
-    # Without the repository's lock: no other lane's branch counts as a proof, and a branch
-    # or a configuration that the user's git holds must not hold up the other lanes.
-    tip = repository.resolve(lane.branch_ref)
-    if tip is None:
-        release_dead_lock(repository, lane.branch_ref)
-    else:
-        refusal = other_checkout(lane, repository, besides=None)
-        if refusal is not None:
-            raise refusal
-        run.rescuer.prove_or_keep(
-            "commits", tip, what="commits of the lane that are merged nowhere"
-        )
-        log = repository.common_dir / "logs" / lane.branch_ref
-        run.rescuer.keep_logged("reflog-branch", (log,), tips=(tip,))
-        delete_ref(repository, lane.branch_ref, expected=tip)
-    drop_upstream(repository, lane.branch)
-
-
-def _delete_remote_branch(run: _CleanUp) -> None:
-    """Delete the remote's branch at the commit that was fetched, once its work is safe."""
-    lane, repository, tip = run.lane, run.repository, run.remote_tip
-    if run.remote is None or not run.remote_seen or run.branches_stay is not None:
-        return
-    if read_ref(repository.common_dir, lane.branch_ref) is not None:
-        # The local branch could not go, for a reason that is on record: the lane stands.
-        return
-    if run.seen_before is not None:
-        # Where the remote's branch was last seen, before the fetch: it may have been
-        # forced or deleted since.
-        run.rescuer.prove_or_keep(
-            "remote-before", run.seen_before, what="commits the remote branch had before"
-        )
-    if tip is None:
-        tracking_ref = run.remote.tracking_ref(lane.branch)
-        release_dead_lock(repository, tracking_ref)
-        set_tracking_ref(repository, tracking_ref, None)
-        _forget_push(run)
-        return
-    if not (run.record.owns(tip) or (run.record.claim is None and run.stood)):
-        message = f"nothing here says that the branch '{lane.branch}' at '{run.remote.url}' is ours"
-        raise LaneConflictError(
-            message,
-            obstacle=lane.branch_ref,
-            hint="Another clone holds this lane, or left it behind: tear it down there.",
-        )
-    run.rescuer.prove_or_keep("remote", tip, what="commits pushed to the remote branch")
-    run.remote.delete(lane.branch, expected=tip)
-    _forget_push(run)
-
-
-def _forget_push(run: _CleanUp) -> None:
-    """Write down that the remote has no branch of ours: the next one there is another's.
-
-    Also where another step failed, and the lane is not released yet.
-    """
-    if run.record.claim == "pushed":
-        run.record = run.record.write(run.lane, claim="wanted", attempt=None)
-
-
-def _release(run: _CleanUp) -> None:
+def _release(run: CleanUp) -> None:
     """Write down that nothing of the lane stands any more."""
     if run.record.claim is not None:
         run.record.write(run.lane, claim="released", ending=None)

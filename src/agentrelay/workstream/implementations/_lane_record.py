@@ -165,8 +165,7 @@ def _refuse_anothers_record(repository: OpenRepository, lane: Lane) -> None:
             obstacle=lane.signal_dir,
             hint="Give each repository a run_dir of its own, or tear that lane down there.",
         )
-    if place.repo_path == lane.repo_path:
-        # The very path that is open.
+    if place.repo_path == repository.path:
         return
     try:
         home = open_repository(place.repo_path)
@@ -232,7 +231,8 @@ def note_place(repository: OpenRepository, lane: Lane) -> None:
     path = _place_path(repository, lane.admin_name)
     document = {"repo_path": str(place.repo_path), "signal_dir": str(place.signal_dir)}
     try:
-        _signals.write_signal(path.parent, path.name, json.dumps(document, sort_keys=True) + "\n")
+        # Of this lane alone, which is held: nobody else writes it.
+        _signals.write_note(path, json.dumps(document, sort_keys=True) + "\n")
     except OSError as error:
         message = f"cannot write '{path}': {error.strerror or error}"
         raise RepositoryError(
@@ -263,8 +263,7 @@ def forget_place(repository: OpenRepository, lane: Lane) -> None:
     Raises:
         OSError: It is there and cannot be removed.
     """
-    path = _place_path(repository, lane.admin_name)
-    _signals.remove_signal(path.parent, path.name)
+    _signals.remove_note(_place_path(repository, lane.admin_name))
 
 
 def _place_path(repository: OpenRepository, admin_name: str) -> Path:

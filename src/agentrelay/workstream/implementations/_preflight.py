@@ -83,7 +83,10 @@ def refuse_case_collisions(lane: Lane) -> None:
         (lane.signal_dir.parent, lane.workstream_id, "workstream id"),
     ):
         with suppress(FileNotFoundError, NotADirectoryError):
-            for other in os.listdir(directory):
+            folded = name.casefold()
+            # Told from each other at once: there may be a thousand.
+            alike = [other for other in os.listdir(directory) if other.casefold() == folded]
+            for other in alike:
                 if not same_on_some_file_system(name, other):
                     continue
                 record = _signals.read_record(directory / other)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.worktree_entries import Entry, entries
+from agentrelay.workstream._git.worktree_entries import Entry, entries_on
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError
 
@@ -57,7 +58,11 @@ def moved(lane: Lane, entry: Entry) -> LaneConflictError:
 
 
 def other_checkout(
-    lane: Lane, repository: OpenRepository, *, besides: Entry | None
+    lane: Lane,
+    repository: OpenRepository,
+    *,
+    besides: Entry | None,
+    heads: Mapping[str, Sequence[str]] | None = None,
 ) -> LaneConflictError | None:
     """Return the refusal of a branch that is checked out somewhere else.
 
@@ -65,14 +70,15 @@ def other_checkout(
         lane: The lane whose branch it is.
         repository: Its repository.
         besides: The lane's own entry, which does not count.
+        heads: What every worktree is on, if that was just looked at for many lanes.
     """
     where: Path | None = None
     if repository.is_head(lane.branch_ref):
         where = repository.common_dir.parent
-    for other in entries(repository):
+    for other in entries_on(repository, lane.branch_ref, heads=heads):
         # A locked worktree that is not there may be on a disk that is not mounted.
         stands = other.is_live or (other.locked is not None and not other.is_half_made)
-        if other.head_ref == lane.branch_ref and stands and other != besides:
+        if stands and other != besides:
             where = other.worktree_path or other.admin_dir
     if where is None:
         return None

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from agentrelay.workstream._durations import check_seconds
-from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -76,20 +74,16 @@ class GitWorkstreamPreparer:
             CredentialsRejectedError: The remote refused the credential, or none was found.
             RemoteUnavailableError: No usable answer in time.
         """
-        from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._provision import provision
+        from agentrelay.workstream.implementations._settings import (
+            access_to_prepare,
+            lane_to_prepare,
+        )
 
-        check_seconds("lane_timeout_s", self.lane_timeout_s)
-        check_seconds("network_timeout_s", self.network_timeout_s)
-        spec = workstream_runtime.spec
-        lane = Lane.of(Path(self.repo_path), self.graph_name, spec.id, run_dir=self.run_dir)
-        check_branch_name(spec.base_branch, kind="base branch")
-        check_branch_name(spec.merge_target_branch, kind="merge target branch")
+        access = access_to_prepare(self)
         provision(
-            lane,
+            lane_to_prepare(self, workstream_runtime),
             workstream_runtime,
-            access=RemoteAccess(
-                self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
-            ),
+            access=access,
             lane_timeout_s=self.lane_timeout_s,
         )

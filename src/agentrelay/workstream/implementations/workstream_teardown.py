@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
@@ -81,33 +80,18 @@ class GitWorkstreamTeardown:
             LaneConflictError: The state names a branch that is not this lane's.
             LaneBusyError: Another thread or process is working on this lane.
         """
-        from agentrelay.workstream._git.remotes import RemoteAccess
-        from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._clean_up import clean_up
         from agentrelay.workstream.implementations._named_lane import lane_of
+        from agentrelay.workstream.implementations._settings import access_to_clean_up
 
-        check_seconds("lane_timeout_s", self.lane_timeout_s)
-        check_seconds("network_timeout_s", self.network_timeout_s)
-        check_whole_seconds("api_timeout_s", self.api_timeout_s)
-        check_bytes("ignored_limit_bytes", self.ignored_limit_bytes)
-        api = ApiAccess(
-            self.token,
-            self.api_url,
-            self.full_name,
-            self.api_timeout_s,
-            self.policy,
-            self.head_full_name,
-        )
-        api.check()
+        access, api = access_to_clean_up(self)
         lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
         if lane is None:
             return
         clean_up(
             lane,
             workstream_runtime,
-            access=RemoteAccess(
-                self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
-            ),
+            access=access,
             api=api,
             lane_timeout_s=self.lane_timeout_s,
             ignored_limit_bytes=self.ignored_limit_bytes,

@@ -1,0 +1,71 @@
+"""What a caller set a preparer or a teardown to, checked, and as the steps want it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
+from agentrelay.workstream._git.exchange import RemoteAccess
+from agentrelay.workstream._lane import Lane, check_branch_name
+from agentrelay.workstream.implementations._access import ApiAccess
+
+if TYPE_CHECKING:
+    from agentrelay.workstream.core.runtime import WorkstreamRuntime
+    from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+    from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
+
+__all__ = ["access_to_clean_up", "access_to_prepare", "lane_to_prepare"]
+
+
+def access_to_prepare(preparer: GitWorkstreamPreparer) -> RemoteAccess:
+    """Return how a preparer reaches the remote.
+
+    Raises:
+        RepositoryError: A setting is no duration.
+    """
+    check_seconds("lane_timeout_s", preparer.lane_timeout_s)
+    check_seconds("network_timeout_s", preparer.network_timeout_s)
+    return RemoteAccess(
+        preparer.remote, preparer.token, preparer.ssh_key, deadline_s=preparer.network_timeout_s
+    )
+
+
+def lane_to_prepare(preparer: GitWorkstreamPreparer, runtime: WorkstreamRuntime) -> Lane:
+    """Return the lane of a runtime that is to be prepared.
+
+    Raises:
+        LaneNameError: A name cannot be a ref and a directory.
+    """
+    spec = runtime.spec
+    lane = Lane.of(Path(preparer.repo_path), preparer.graph_name, spec.id, run_dir=preparer.run_dir)
+    check_branch_name(spec.base_branch, kind="base branch")
+    check_branch_name(spec.merge_target_branch, kind="merge target branch")
+    return lane
+
+
+def access_to_clean_up(teardown: GitWorkstreamTeardown) -> tuple[RemoteAccess, ApiAccess]:
+    """Return how a teardown reaches the remote and GitHub.
+
+    Raises:
+        RepositoryError: A setting is of another kind.
+    """
+    check_seconds("lane_timeout_s", teardown.lane_timeout_s)
+    check_seconds("network_timeout_s", teardown.network_timeout_s)
+    check_whole_seconds("api_timeout_s", teardown.api_timeout_s)
+    check_bytes("ignored_limit_bytes", teardown.ignored_limit_bytes)
+    api = ApiAccess(
+        teardown.token,
+        teardown.api_url,
+        teardown.full_name,
+        teardown.api_timeout_s,
+        teardown.policy,
+        teardown.head_full_name,
+    )
+    api.check()
+    return (
+        RemoteAccess(
+            teardown.remote, teardown.token, teardown.ssh_key, deadline_s=teardown.network_timeout_s
+        ),
+        api,
+    )
