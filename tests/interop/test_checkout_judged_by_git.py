@@ -174,10 +174,11 @@ def test_any_lane_is_what_git_makes_of_the_same_commit(data: st.DataObject) -> N
         judge(project, lane_of(project), Path(place, "git"), normal=normal)
 
 
-def test_the_first_status_of_git_reads_no_file(tmp_path: Path) -> None:
+def test_git_need_not_read_a_file_to_know_that_it_is_unchanged(tmp_path: Path) -> None:
     """The index has each file's size, times, inode and owner as they are.
 
-    Git sees a file that was changed behind its back only when it reads it.
+    Git sees a file that was changed behind its back only when it reads it. As it is built by
+    default it reads what is of the index's own second, after its own checkout too.
     """
     bare = create_bare_repository(tmp_path / "bare.git")
     names = [f"src/{number}.txt" for number in range(600)]
@@ -198,8 +199,11 @@ def test_the_first_status_of_git_reads_no_file(tmp_path: Path) -> None:
         before = path.stat()
         path.write_text("TEXT\n")
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    index = worktree / git(worktree, "rev-parse", "--git-path", "index").strip()
+    os.utime(index, (index.stat().st_mtime + 2,) * 2)
     # Whoever read one of them now would see the change.
     assert git(worktree, "-c", "core.trustctime=false", "status", "--porcelain") == ""
+    os.utime(index, (before.st_mtime,) * 2)
     assert len(git(worktree, "status", "--porcelain").splitlines()) == len(names)
 
 
