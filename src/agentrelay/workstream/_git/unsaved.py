@@ -7,11 +7,11 @@ import stat
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pygit2
 from pygit2.enums import FileMode, FileStatus
-from pygit2.ffi import C
+from pygit2.ffi import C, ffi
 
 from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.kept_trees import mode_at, repository_inside
@@ -81,7 +81,7 @@ def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> Work
         elif flags & ~_STAGED:
             unstaged.append(path)
     if ignored_too:
-        known = {*unstaged, *untracked, *ignored, *conflicted, *(e.path for e in handle.index)}
+        known = {*unstaged, *untracked, *ignored, *conflicted, *_tracked(handle.index)}
         for path in _never_listed(Path(handle.workdir), known):
             (ignored if _is_ignored(handle, path) else untracked).append(path)
     changed, absent = _behind_flags(handle)
@@ -90,6 +90,18 @@ def find_unsaved(handle: pygit2.Repository, *, ignored_too: bool = True) -> Work
     return WorktreeFindings(
         staged, tuple(unstaged), tuple(untracked), tuple(ignored), tuple(conflicted)
     )
+
+
+def _entries(index: pygit2.Index) -> Iterator[Any]:
+    """Iterate over libgit2's own entries: pygit2's leave the flags out, and take long to make."""
+    for number in range(len(index)):
+        yield C.git_index_get_byindex(index._index, number)  # noqa: SLF001 - see above
+
+
+def _tracked(index: pygit2.Index) -> Iterator[str]:
+    """Iterate over the paths of an index."""
+    for entry in _entries(index):
+        yield os.fsdecode(ffi.string(entry.path))
 
 
 def _is_ignored(handle: pygit2.Repository, path: str) -> bool:
@@ -134,9 +146,7 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
     changed: list[str] = []
     absent: set[str] = set()
     index, root = handle.index, Path(handle.workdir)
-    for number in range(len(index)):
-        # pygit2's own entries leave the flags out.
-        raw = C.git_index_get_byindex(index._index, number)  # noqa: SLF001 - see above
+    for number, raw in enumerate(_entries(index)):
         skipped = bool(raw.flags_extended & _SKIP_WORKTREE)
         if not (skipped or raw.flags & _ASSUME_VALID):
             continue
@@ -189,10 +199,11 @@ def refuse_repositories_inside(handle: pygit2.Repository, admin_dir: Path) -> No
     modules = admin_dir / "modules"
     if modules.is_dir() and any(modules.iterdir()):
         raise repository_inside(modules)
-    for entry in handle.index:
-        full = Path(handle.workdir) / entry.path
-        if entry.mode == FileMode.COMMIT and (full / ".git").exists():
-            raise repository_inside(full)
+    for entry in _entries(handle.index):
+        if entry.mode == FileMode.COMMIT:
+            full = Path(handle.workdir) / os.fsdecode(ffi.string(entry.path))
+            if (full / ".git").exists():
+                raise repository_inside(full)
 
 
 def within_limit(

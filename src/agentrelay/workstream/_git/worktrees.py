@@ -22,6 +22,7 @@ from typing import Final
 import pygit2
 from pygit2.enums import CheckoutStrategy
 
+from agentrelay.workstream._git.checkout import write_files
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.repository import OpenRepository
@@ -239,6 +240,8 @@ def _written(worktree_path: Path) -> pygit2.Repository:
     handle = pygit2.Repository(str(worktree_path))
     # A killed checkout leaves its own index lock; nobody else works in here yet.
     Path(handle.path, "index.lock").unlink(missing_ok=True)
+    if write_files(handle):
+        return handle
     strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
     handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
     return handle

@@ -1,0 +1,216 @@
+"""Writing the files of a new worktree, each byte proved, as fast as the machine allows.
+
+Files come from another checkout where that has the very bytes (their hash is taken while
+they are copied), and from the repository's objects otherwise. Where anything about names,
+settings or attributes is not plain, nothing is written here: libgit2's own checkout knows
+all the rules.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from agentrelay.workstream._git.index_file import write_index
+from agentrelay.workstream._git.plain_settings import writes_as_stored
+from agentrelay.workstream._git.plain_trees import PlainFolder, PlainTree, read_plain_tree
+from agentrelay.workstream._git.plain_writer import PlainWriter
+from agentrelay.workstream._git.proven_copies import (
+    Written,
+    copy_folder,
+    main_checkout,
+    other_worktrees,
+)
+
+__all__ = ["write_files"]
+
+# Files that a worker takes at a time: some ten milliseconds of work.
+_SHARE: Final = 500
+# With fewer files a second thread costs more than it saves.
+_WORTH_A_THREAD: Final = 1_500
+# With fewer files that the user's own checkout lacks, no other worktree is looked at.
+_WORTH_A_LOOK: Final = 200
+_FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def write_files(handle: pygit2.Repository) -> bool:
+    """Write the files and the index of HEAD to an empty worktree, if all of it is plain.
+
+    Args:
+        handle: Repository opened at a worktree nobody has been given yet.
+
+    Returns:
+        Whether it was done. If not, a checkout by libgit2 is wanted: nothing was written, or
+        something was in the way of what was.
+
+    Raises:
+        GitError: An object cannot be read.
+        OSError: Something cannot be written.
+    """
+    # Elsewhere names may differ by case or by normal form and be one file all the same.
+    if sys.platform != "linux" or os.listdir(handle.workdir) != [".git"]:
+        return False
+    tree_id = handle.head.peel(pygit2.Commit).tree_id
+    try:
+        tree = read_plain_tree(handle, tree_id)
+        if tree is None or not writes_as_stored(handle, tree.attributes):
+            return False
+    except (KeyError, ValueError, pygit2.GitError):
+        # An object is missing, or is none: libgit2 says so in its own words.
+        return False
+    try:
+        _Checkout(handle, tree_id, tree).run()
+    except (FileExistsError, FileNotFoundError):
+        # Names that are one to this file system, or somebody is at work in here.
+        return False
+    return True
+
+
+class _Checkout:
+    """One checkout, and what its threads share."""
+
+    def __init__(self, handle: pygit2.Repository, tree_id: pygit2.Oid, tree: PlainTree) -> None:
+        self._handle = handle
+        self._worktree_path = Path(handle.workdir)
+        self._tree_id = tree_id
+        self._tree = tree
+        self._written = Written(tree.count)
+        self._writer: PlainWriter | None = None
+
+    def run(self) -> None:
+        """Write everything, the index last."""
+        target = os.open(self._worktree_path, _FOLDER)
+        try:
+            for folder in self._tree.folders:
+                if folder.prefix:
+                    os.mkdir(folder.prefix, dir_fd=target)
+            missing = [folder for folder in self._tree.folders if folder.files]
+            for source_path in self._sources():
+                missing = self._copy_from(source_path, missing, target)
+                if _count(missing) < _WORTH_A_LOOK:
+                    break
+            if missing:
+                self._share_out(missing, target, source=None)
+            if self._tree.links:
+                self._open_writer().write_links(self._tree.links, target, self._written)
+        finally:
+            os.close(target)
+        write_index(
+            Path(self._handle.path),
+            self._written.records,
+            cached=self._tree.cached,
+            newest_ns=self._written.newest_ns,
+        )
+
+    def _sources(self) -> Iterator[Path]:
+        main = main_checkout(self._handle)
+        if main is not None:
+            yield main
+        if self._tree.count >= _WORTH_A_LOOK:
+            yield from other_worktrees(self._handle)
+
+    def _copy_from(
+        self, source_path: Path, folders: list[PlainFolder], target: int
+    ) -> list[PlainFolder]:
+        """Copy what another checkout has; return what it has not."""
+        try:
+            source = os.open(source_path, _FOLDER)
+        except OSError:
+            return folders
+        try:
+            return self._share_out(folders, target, source=source)
+        finally:
+            os.close(source)
+
+    def _share_out(
+        self, folders: list[PlainFolder], target: int, *, source: int | None
+    ) -> list[PlainFolder]:
+        """Write folders, in two threads if there are many; return what the source has not."""
+        shares = deque(_shares(folders))
+        missing: list[PlainFolder] = []
+        with self._helper(shares, target, worth_it=_count(folders) >= _WORTH_A_THREAD):
+            while share := _taken(shares.popleft):
+                if source is None:
+                    self._open_writer().write_files(share, target, self._written)
+                    continue
+                for folder in share:
+                    missed = copy_folder(folder, source, target, self._written)
+                    if missed:
+                        missing.append(PlainFolder(folder.prefix, missed))
+        return missing
+
+    @contextmanager
+    def _helper(
+        self, shares: deque[list[PlainFolder]], target: int, *, worth_it: bool
+    ) -> Iterator[None]:
+        """Let a second thread take shares from the other end meanwhile.
+
+        It has no use for another checkout: only in libgit2 it does not wait for the
+        interpreter's lock. Whoever fails or is interrupted takes the rest of the work away;
+        the other one ends with what it is at.
+        """
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                writer = PlainWriter(self._worktree_path, self._tree_id)
+                while share := _taken(shares.pop):
+                    writer.write_files(share, target, self._written)
+            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+                failures.append(error)
+                shares.clear()
+
+        thread = threading.Thread(target=work, name="lane-checkout")
+        if worth_it and len(os.sched_getaffinity(0)) > 1:
+            thread.start()
+        try:
+            yield
+        finally:
+            shares.clear()
+            if thread.ident is not None:
+                thread.join()
+        if failures:
+            raise failures[0]
+
+    def _open_writer(self) -> PlainWriter:
+        """Return this thread's own writer."""
+        if self._writer is None:
+            self._writer = PlainWriter(self._worktree_path, self._tree_id)
+        return self._writer
+
+
+def _taken(take: Callable[[], list[PlainFolder]]) -> list[PlainFolder]:
+    """Take a share; the other thread may just have taken the last one."""
+    try:
+        return take()
+    except IndexError:
+        return []
+
+
+def _count(folders: list[PlainFolder]) -> int:
+    """Return how many files there are."""
+    return sum(len(folder.files) for folder in folders)
+
+
+def _shares(folders: list[PlainFolder]) -> Iterator[list[PlainFolder]]:
+    """Part folders into shares; a large folder is parted too."""
+    share: list[PlainFolder] = []
+    size = 0
+    for folder in folders:
+        for start in range(0, len(folder.files), _SHARE):
+            part = folder.files[start : start + _SHARE]
+            share.append(PlainFolder(folder.prefix, part))
+            size += len(part)
+            if size >= _SHARE:
+                yield share
+                share, size = [], 0
+    if share:
+        yield share
