@@ -7,22 +7,29 @@ function whose name begins with a new word of :data:`VERBS`; nothing else has to
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
-from agentrelay.workstream import WorkstreamRuntime, WorkstreamSpec
+from agentrelay.workstream import (
+    NothingToCommitError,
+    WorkstreamRuntime,
+    WorkstreamSpec,
+    open_lane,
+)
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import World, commit_files, refs
 from fixtures import scenarios
 
 __all__ = ["CASES", "Case"]
 
-VERBS: Final = ("prepare", "integrate", "teardown")
+VERBS: Final = ("prepare", "integrate", "teardown", "commit")
 _LANE_TIMEOUT_S: Final = 3.0
 
 
@@ -213,6 +220,51 @@ def teardown_with_an_open_pull_request(world: World) -> Case:
     scene = scenarios.unpushed_commits(world)
     world.runner(scene.repo).integrate(scene.runtime)
     return _tear_down(world, scene)
+
+
+# -- commit
+
+
+def _commit(scene: scenarios.Scene, *paths: str) -> Case:
+    """Commit, at a moment that is always the same: an id holds the time."""
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        dates = {f"GIT_{role}_DATE": "1700000000 +0100" for role in ("AUTHOR", "COMMITTER")}
+        os.environ.update(dates)
+        try:
+            # What a repeat says of a commit that was made before the end of the run.
+            with suppress(NothingToCommitError):
+                open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).commit("Work", paths or None)
+        finally:
+            for name in dates:
+                del os.environ[name]
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+def commit_everything(world: World) -> Case:
+    """Staged, changed and new files, and one that is gone."""
+    scene = scenarios.dirty_worktree(world)
+    (scene.lane.worktree_path / "run").unlink()
+    return _commit(scene)
+
+
+def commit_of_a_path(world: World) -> Case:
+    """One file of several."""
+    scene = scenarios.dirty_worktree(world)
+    (scene.lane.worktree_path / "one.txt").write_text("one\n")
+    return _commit(scene, "one.txt")
+
+
+def commit_of_a_merge(world: World) -> Case:
+    """A merge without conflicts, begun by somebody else."""
+    scene = scenarios.unpushed_commits(world)
+    handle = pygit2.Repository(str(scene.lane.worktree_path))
+    author, base = handle.default_signature, handle.head.peel(pygit2.Commit).parents[0]
+    builder = handle.TreeBuilder(base.tree)
+    builder.insert("theirs.txt", handle.create_blob(b"1\n"), pygit2.enums.FileMode.BLOB)
+    handle.merge(handle.create_commit(None, author, author, "T", builder.write(), [base.id]))
+    return _commit(scene)
 
 
 CASES: Final[dict[str, Callable[[World], Case]]] = {

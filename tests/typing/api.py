@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Literal, Optional, assert_type
 
 from agentrelay.workstream import (
+    AheadBehind,
+    ChangedPath,
+    CommitInfo,
+    CommitRefusedError,
     CredentialsRejectedError,
     Finding,
     FindingLevel,
@@ -30,12 +34,15 @@ from agentrelay.workstream import (
     LaneKind,
     LaneNameError,
     LaneOutcome,
+    LaneStatus,
+    LaneWorkspace,
     MergeCheck,
     MergeConflictError,
     MergeEvent,
     MergeNotReadyError,
     MergeRefusedError,
     MergeVerdict,
+    NothingToCommitError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -61,6 +68,7 @@ from agentrelay.workstream import (
     WorkstreamTeardown,
     diagnose,
     forget,
+    open_lane,
     reconcile,
     record_merge,
     rescued,
@@ -449,7 +457,7 @@ def sources(repo: Path) -> None:
 # --- errors -----------------------------------------------------------------------------
 
 
-def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for each kind
+def what_to_do(error: WorkstreamError) -> str:  # noqa: C901, PLR0911 - one answer for each kind
     """Read every field of every error, the way a caller branches on them."""
     assert_type(error.message, str)
     assert_type(error.hint, str | None)
@@ -471,6 +479,9 @@ def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for
         return error.source or error.url
     if isinstance(error, PushRejectedError):
         return error.ref + error.reason
+    if isinstance(error, CommitRefusedError):
+        assert_type(error.paths, tuple[str, ...])
+        return error.reason
     if isinstance(error, (RemoteUnavailableError, RemoteError)):
         return error.url
     return error.message
@@ -528,3 +539,38 @@ def is_ready(repo: Path) -> bool:
         assert_type(finding.sentence, str)
         assert_type(finding.fix, Optional[str])
     return all(finding.level is not FindingLevel.PROBLEM for finding in found)
+
+
+# --- working in a lane ------------------------------------------------------------------
+
+
+def work(runtime: WorkstreamRuntime, repo: Path) -> Optional[CommitInfo]:
+    """Look, commit, and read every field of what came back."""
+    open_lane(repo / "src", remote="upstream", token="t", ssh_key=Path("key"))
+    open_lane("path", lane_timeout_s=1.5, network_timeout_s=2, largest_file_bytes=1)
+    open_lane(runtime, "origin")  # type: ignore[call-arg]  # settings are passed by name
+    lane = assert_type(open_lane(runtime), LaneWorkspace)
+    assert_type(lane.path, Path)
+    assert_type(lane.branch, str)
+    status = assert_type(lane.status(), LaneStatus)
+    assert_type(status.staged, tuple[ChangedPath, ...])
+    assert_type(status.unstaged, tuple[ChangedPath, ...])
+    assert_type(status.untracked, tuple[str, ...])
+    assert_type(status.remote, Optional[AheadBehind])
+    assert_type(lane.resolve(status.conflicted), tuple[str, ...])
+    try:
+        made = lane.commit(
+            "Message",
+            [Path("a"), "b"],
+            author="A <a@b>",
+            trailers={"Key": "value"},
+            before=lambda workspace: workspace.status(),
+            after=lambda commit: commit.commit_id,
+        )
+    except NothingToCommitError:
+        return None
+    assert_type(lane.commit("Message", trailers=[("Key", "value")]), CommitInfo)
+    assert_type(made.authored_at, datetime)
+    assert_type(made.trailers, tuple[tuple[str, str], ...])
+    assert_type(made.text, str)
+    return made

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentrelay.workstream._changes import AheadBehind, ChangedPath, CommitInfo
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
     IntegrationAutoMerger,
@@ -38,6 +39,7 @@ from agentrelay.workstream.core.runtime import (
 )
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import (
+    CommitRefusedError,
     CredentialsRejectedError,
     LaneBusyError,
     LaneConflictError,
@@ -46,6 +48,7 @@ from agentrelay.workstream.errors import (
     MergeConflictError,
     MergeNotReadyError,
     MergeRefusedError,
+    NothingToCommitError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -66,17 +69,24 @@ from agentrelay.workstream.implementations import (
     GitWorkstreamTeardown,
     LaneKind,
     LaneOutcome,
+    LaneStatus,
+    LaneWorkspace,
     Reconciliation,
     RescuedWork,
     RestoredWork,
     diagnose,
     forget,
+    open_lane,
     reconcile,
     rescued,
     restore,
 )
 
 __all__ = [
+    "AheadBehind",
+    "ChangedPath",
+    "CommitInfo",
+    "CommitRefusedError",
     "CredentialsRejectedError",
     "Finding",
     "FindingLevel",
@@ -94,6 +104,8 @@ __all__ = [
     "LaneKind",
     "LaneNameError",
     "LaneOutcome",
+    "LaneStatus",
+    "LaneWorkspace",
     "LeaseLostError",
     "MergeCheck",
     "MergeConflictError",
@@ -101,6 +113,7 @@ __all__ = [
     "MergeNotReadyError",
     "MergeRefusedError",
     "MergeVerdict",
+    "NothingToCommitError",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
@@ -126,6 +139,7 @@ __all__ = [
     "WorkstreamTeardown",
     "diagnose",
     "forget",
+    "open_lane",
     "reconcile",
     "record_merge",
     "rescued",

@@ -27,6 +27,11 @@ from agentrelay.workstream.implementations.workstream_rescue import (
     restore,
 )
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
+from agentrelay.workstream.implementations.workstream_workspace import (
+    LaneStatus,
+    LaneWorkspace,
+    open_lane,
+)
 
 __all__ = [
     "Finding",
@@ -40,11 +45,14 @@ __all__ = [
     "GitWorkstreamTeardown",
     "LaneKind",
     "LaneOutcome",
+    "LaneStatus",
+    "LaneWorkspace",
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
     "diagnose",
     "forget",
+    "open_lane",
     "reconcile",
     "rescued",
     "restore",
