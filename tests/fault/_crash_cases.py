@@ -29,7 +29,7 @@ from fixtures import scenarios
 
 __all__ = ["CASES", "Case"]
 
-VERBS: Final = ("prepare", "integrate", "teardown", "commit")
+VERBS: Final = ("prepare", "integrate", "teardown", "commit", "push", "pull")
 _LANE_TIMEOUT_S: Final = 3.0
 
 
@@ -265,6 +265,32 @@ def commit_of_a_merge(world: World) -> Case:
     builder.insert("theirs.txt", handle.create_blob(b"1\n"), pygit2.enums.FileMode.BLOB)
     handle.merge(handle.create_commit(None, author, author, "T", builder.write(), [base.id]))
     return _commit(scene)
+
+
+# -- push and pull
+
+
+def push_of_commits(world: World) -> Case:
+    """The remote lacks them."""
+    scene = scenarios.unpushed_commits(world)
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).push()
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+def pull_of_commits(world: World) -> Case:
+    """Others changed, added and removed files; a draft of ours is not in the way."""
+    scene = _standing(world)
+    theirs = {"README.md": "theirs\n", "deep/er/new.txt": "1\n", "run": None}
+    commit_files(world.remote_path, theirs, message="Theirs", branch=scene.lane.branch)
+    (scene.lane.worktree_path / "draft.txt").write_text("ours\n")
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).pull()
+
+    return Case(scene.repo, scene.runtime, act)
 
 
 CASES: Final[dict[str, Callable[[World], Case]]] = {

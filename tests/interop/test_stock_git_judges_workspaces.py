@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 
 from agentrelay.workstream import (
     GitWorkstreamPreparer,
+    LaneConflictError,
     LaneWorkspace,
     NothingToCommitError,
     WorkstreamRuntime,
     WorkstreamSpec,
     open_lane,
 )
+from agentrelay.workstream._git.comparing import diff_between
+from agentrelay.workstream._git.fast_forward import fast_forward
+from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream.implementations._commit_message import compose_message
 from agentrelay.workstream.testing.repositories import clone_repository, create_bare_repository
 from tests._examples import tries
@@ -331,3 +335,92 @@ def test_commits_beside_gits_own_all_stay(workspace: LaneWorkspace) -> None:
     assert sorted(subjects) == sorted(f"{name[:-1]} {name[-1]}" for name in names)
     assert workspace.status().is_clean
     git(root, "fsck", "--strict")
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    """Return what is in a worktree, links as what they say."""
+    found: dict[str, bytes] = {}
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            found[str(path.relative_to(root))] = b"-> " + os.fsencode(path.readlink())
+        elif path.is_file() and path.name != ".git":
+            found[str(path.relative_to(root))] = (
+                oct(path.stat().st_mode).encode() + path.read_bytes()
+            )
+    return found
+
+
+@given(
+    st.lists(st.one_of(_rules, _edits), max_size=6),
+    st.lists(_edits, min_size=1, max_size=6),
+    st.lists(_edits, max_size=2),
+)
+@tries(25)
+def test_moving_forward_loses_nothing_and_leaves_what_git_would(
+    workspace: LaneWorkspace, before: list[Edit], after: list[Edit], drafts: list[Edit]
+) -> None:
+    """Either everything is as it was, or git sees the new commit and the drafts beside it."""
+    root = _start_over(workspace, before)
+    start = git(root, "rev-parse", "HEAD").strip()
+    for edit in after:
+        _apply(root, edit)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "theirs", "--allow-empty")
+    target = git(root, "rev-parse", "HEAD").strip()
+    expected: dict[str, bytes] = {}
+    for commit in (start, target, start):
+        # As git writes them, line endings and all.
+        expected = _files(root) if commit == start else expected
+        git(root, "reset", "-q", "--hard", commit)
+        git(root, "clean", "-qfdx")
+    for edit in drafts:
+        _apply(root, edit)
+    as_it_was = _lines(root), _files(root)
+    kept = {path: data for path, data in as_it_was[1].items() if path not in _tracked(root)}
+    repository = open_repository(root)
+    ref = f"refs/heads/{workspace.branch}"
+    try:
+        fast_forward(repository, ref, tip=start, target=target, message="pull")
+    except LaneConflictError:
+        assert (_lines(root), _files(root)) == as_it_was
+        assert drafts
+        return
+    assert git(root, "rev-parse", "HEAD").strip() == target
+    assert [line for line in _lines(root) if line[0] not in "#?"] == []
+    assert _files(root) == {**expected, **kept}
+
+
+def _tracked(root: Path) -> set[str]:
+    return set(git(root, "ls-files", "-z").split("\0"))
+
+
+@given(st.lists(_edits, max_size=6), st.lists(_edits, min_size=1, max_size=6))
+@tries(25)
+def test_diffs_are_gits(workspace: LaneWorkspace, before: list[Edit], after: list[Edit]) -> None:
+    """Files, renames and numbers of lines are git's, and the text applies with git."""
+    root = _start_over(workspace, before)
+    base = git(root, "rev-parse", "HEAD").strip()
+    for edit in after:
+        _apply(root, edit)
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "ours", "--allow-empty")
+    head = git(root, "rev-parse", "HEAD").strip()
+    shown = diff_between(open_repository(root), base, head)
+    counted = git(root, "diff", "--numstat", "-z", "--no-renames", base, head)
+    said = {
+        line.split("\t")[2]: tuple(line.split("\t")[:2]) for line in counted.split("\0") if line
+    }
+    sources = {file.old_path for file in shown.files if file.old_path is not None}
+    ours = {
+        file.path: ("-", "-") if file.is_binary else (str(file.additions), str(file.deletions))
+        for file in shown.files
+        # Of a file that became a link libgit2 may find the old half elsewhere; git does not look.
+        if file.old_path is None and file.path not in sources
+    }
+    assert ours.items() <= said.items()
+    assert set(said) == {file.path for file in shown.files} | sources
+    if any(file.is_binary for file in shown.files):
+        return
+    git(root, "reset", "-q", "--hard", base)
+    git(root, "apply", "--cached", "--allow-empty", "--whitespace=nowarn", "-", given=shown.text)
+    assert git(root, "write-tree").strip() == git(root, "rev-parse", f"{head}^{{tree}}").strip()

@@ -18,6 +18,7 @@ from agentrelay.workstream import (
     CommitInfo,
     CommitRefusedError,
     CredentialsRejectedError,
+    FileChange,
     Finding,
     FindingLevel,
     FoundLane,
@@ -31,6 +32,7 @@ from agentrelay.workstream import (
     IntegrationMergeChecker,
     LaneBusyError,
     LaneConflictError,
+    LaneDiff,
     LaneKind,
     LaneNameError,
     LaneOutcome,
@@ -574,3 +576,19 @@ def work(runtime: WorkstreamRuntime, repo: Path) -> Optional[CommitInfo]:
     assert_type(made.trailers, tuple[tuple[str, str], ...])
     assert_type(made.text, str)
     return made
+
+
+def share(lane: LaneWorkspace) -> str:
+    """Push, pull and review; each gives data, with the text beside it."""
+    assert_type(lane.push(), str)
+    assert_type(lane.pull(), tuple[CommitInfo, ...])
+    shown = assert_type(lane.diff(), LaneDiff)
+    for against in ("base", "target", "remote"):
+        lane.diff(against)
+        lane.log(against, most=10)
+    lane.diff("head")
+    lane.log("head")  # type: ignore[arg-type]  # it has no commits
+    assert_type(shown.files, tuple[FileChange, ...])
+    assert_type(shown.commit_id, Optional[str])
+    assert_type(shown.files[0].old_path, Optional[str])
+    return f"{shown.additions} {shown.deletions}\n{shown.text}"

@@ -41,7 +41,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "core.merge": ("MergeCheck", "MergeEvent", "MergeVerdict", "record_merge"),
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
-    "_changes": ("AheadBehind", "ChangedPath", "CommitInfo"),
+    "_changes": ("AheadBehind", "ChangedPath", "CommitInfo", "FileChange", "LaneDiff"),
     "implementations": (
         "Finding",
         "FindingLevel",

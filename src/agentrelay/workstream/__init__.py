@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentrelay.workstream._changes import AheadBehind, ChangedPath, CommitInfo
+from agentrelay.workstream._changes import (
+    AheadBehind,
+    ChangedPath,
+    CommitInfo,
+    FileChange,
+    LaneDiff,
+)
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
     IntegrationAutoMerger,
@@ -88,6 +94,7 @@ __all__ = [
     "CommitInfo",
     "CommitRefusedError",
     "CredentialsRejectedError",
+    "FileChange",
     "Finding",
     "FindingLevel",
     "FoundLane",
@@ -101,6 +108,7 @@ __all__ = [
     "IntegrationMergeChecker",
     "LaneBusyError",
     "LaneConflictError",
+    "LaneDiff",
     "LaneKind",
     "LaneNameError",
     "LaneOutcome",

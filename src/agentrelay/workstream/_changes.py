@@ -16,6 +16,7 @@ __all__ = [
     "ChangedPath",
     "CommitInfo",
     "FileChange",
+    "LaneDiff",
     "TreeStatus",
 ]
 
@@ -92,6 +93,34 @@ class FileChange:
     additions: int = 0
     deletions: int = 0
     is_binary: bool = False
+
+
+@dataclass(frozen=True)
+class LaneDiff:
+    """What changed between two commits, or since one.
+
+    Attributes:
+        base_commit: Hex id of the commit that is compared with.
+        commit_id: Hex id of the commit that is compared; ``None`` for the worktree as it is.
+        files: What changed, by file.
+        text: The same as a unified diff. Bytes that are no UTF-8 are replaced, and what is
+            binary is only named, so it is for reading, and applies where neither occurs.
+    """
+
+    base_commit: str
+    commit_id: Optional[str]
+    files: tuple[FileChange, ...]
+    text: str
+
+    @property
+    def additions(self) -> int:
+        """Number of lines that were added, in all."""
+        return sum(file.additions for file in self.files)
+
+    @property
+    def deletions(self) -> int:
+        """Number of lines that were taken away, in all."""
+        return sum(file.deletions for file in self.files)
 
 
 @dataclass(frozen=True)

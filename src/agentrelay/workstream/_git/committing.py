@@ -17,6 +17,7 @@ import pygit2
 from pygit2.enums import FileMode
 
 from agentrelay.workstream._changes import TreeStatus
+from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.commit_checks import FileChecks, refuse_paths
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.identity import Person
@@ -244,31 +245,16 @@ def _written(
     handle: pygit2.Repository, draft: IndexDraft, edits: list[_Edit]
 ) -> dict[str, _Entry | None]:
     """Write the files as objects, and stage them in the draft."""
-    config = handle.config
-    trusts_mode = "core.filemode" not in config or config.get_bool("core.filemode")
     done: dict[str, _Entry | None] = {}
     for edit in edits:
         if edit.seen is None:
             draft.drop(edit.path)
             done[edit.path] = None
             continue
-        blob, mode = _blob(handle, edit.path, edit.seen)
-        if not trusts_mode and mode != FileMode.LINK:
-            known = edit.path in handle.index
-            before = handle.index[edit.path].mode if known else FileMode.BLOB
-            mode = before if before != FileMode.LINK else FileMode.BLOB
+        blob, mode = blob_at(handle, edit.path, edit.seen)
         draft.put(edit.path, blob, mode, edit.seen)
         done[edit.path] = (blob, mode)
     return done
-
-
-def _blob(handle: pygit2.Repository, path: str, seen: os.stat_result) -> _Entry:
-    """Write a file as git would store it, line endings converted, or a link."""
-    full = Path(handle.workdir) / path
-    if stat.S_ISLNK(seen.st_mode):
-        return handle.create_blob(os.fsencode(os.readlink(full))), FileMode.LINK  # noqa: PTH115 - bytes
-    blob = handle.create_blob_fromworkdir(path)
-    return blob, FileMode.BLOB_EXECUTABLE if seen.st_mode & stat.S_IXUSR else FileMode.BLOB
 
 
 def _tree(
@@ -344,7 +330,7 @@ def mark_resolved(repository: OpenRepository, paths: tuple[str, ...]) -> tuple[s
                 full = Path(handle.workdir) / path
                 if os.path.lexists(full) and not (full.is_dir() and not full.is_symlink()):
                     seen = full.lstat()
-                    draft.put(path, *_blob(handle, path, seen), seen)
+                    draft.put(path, *blob_at(handle, path, seen), seen)
             if chosen:
                 draft.install()
             return chosen

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Optional, Union
+from typing import Final, Literal, Optional, Union
 
-from agentrelay.workstream._changes import AheadBehind, ChangedPath, CommitInfo
+from agentrelay.workstream._changes import AheadBehind, ChangedPath, CommitInfo, LaneDiff
 from agentrelay.workstream._durations import check_bytes, check_seconds
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
@@ -200,6 +200,89 @@ class LaneWorkspace:
         from agentrelay.workstream.implementations._workspace import settle
 
         return settle(self, paths)
+
+    def push(self) -> str:
+        """Push the lane's commits; forward only, and only from where the branch was seen.
+
+        What counts as seen is the remote-tracking branch: a push that finds others' commits
+        there is refused, and changes nothing. Calling it again is harmless.
+
+        Returns:
+            Hex id the remote's branch is at now.
+
+        Raises:
+            LeaseLostError: The remote's branch is not where it was last seen.
+            PushRejectedError: The lane lacks commits of the remote's, or the remote refused;
+                ``reason`` is in its words.
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+            LaneConflictError: The worktree is not this lane's any more.
+            LaneBusyError: Somebody else held the lane.
+            RepositoryError: The remote is not configured, or something cannot be read.
+        """
+        from agentrelay.workstream.implementations._workspace_exchange import send
+
+        return send(self)
+
+    def pull(self) -> tuple[CommitInfo, ...]:
+        """Fetch what others pushed to the lane, and follow them forward, files and all.
+
+        Nothing is merged and nothing is overwritten. Calling it again is harmless, also
+        after it was stopped in the middle.
+
+        Returns:
+            The commits that came, newest first; none when there were none.
+
+        Raises:
+            LaneConflictError: The lane has commits the remote lacks and the reverse, or
+                changes in no commit that are in the way or would be mixed up with what
+                comes, or the remote has no such branch. All is as it was.
+            CredentialsRejectedError: The remote refused the credential, or none was found.
+            RemoteUnavailableError: No usable answer in time.
+            LaneBusyError: Somebody else held the lane or the index.
+            RepositoryError: The remote is not configured, or something cannot be written.
+        """
+        from agentrelay.workstream.implementations._workspace_exchange import fetch_and_follow
+
+        return fetch_and_follow(self)
+
+    def diff(self, against: Literal["base", "target", "remote", "head"] = "base") -> LaneDiff:
+        """Return what the lane changed, as a pull request would show it.
+
+        The network is not used: branches are where they were last seen.
+
+        Args:
+            against: ``"base"`` or ``"target"`` compares the lane's last commit with the one
+                it shares with that branch, ``"remote"`` with what was pushed; ``"head"``
+                compares the worktree with the last commit, untracked files included.
+
+        Raises:
+            LaneConflictError: The worktree is not this lane's any more.
+            RepositoryError: That branch is not known here, or shares no history.
+        """
+        from agentrelay.workstream.implementations._workspace_views import show_changes
+
+        return show_changes(self, against)
+
+    def log(
+        self,
+        against: Literal["base", "target", "remote"] = "base",
+        *,
+        most: Optional[int] = None,
+    ) -> tuple[CommitInfo, ...]:
+        """Return the lane's commits that another branch has not, newest first.
+
+        Args:
+            against: Whose commits are left out; as for :meth:`diff`.
+            most: How many to return at most; all when ``None``.
+
+        Raises:
+            LaneConflictError: The worktree is not this lane's any more.
+            RepositoryError: That branch is not known here.
+        """
+        from agentrelay.workstream.implementations._workspace_views import list_commits
+
+        return list_commits(self, against, most)
 
 
 def open_lane(
