@@ -21,6 +21,7 @@ from agentrelay.workstream import (
     NothingToCommitError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    clone,
     open_lane,
 )
 from agentrelay.workstream._lane import Lane
@@ -29,7 +30,7 @@ from fixtures import scenarios
 
 __all__ = ["CASES", "Case"]
 
-VERBS: Final = ("prepare", "integrate", "teardown", "commit", "push", "pull")
+VERBS: Final = ("prepare", "integrate", "teardown", "commit", "push", "pull", "clone")
 _LANE_TIMEOUT_S: Final = 3.0
 
 
@@ -289,6 +290,24 @@ def pull_of_commits(world: World) -> Case:
 
     def act(runtime: WorkstreamRuntime) -> None:
         open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).pull()
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+# -- clone
+
+
+def clone_of_everything(world: World) -> Case:
+    """Into a directory that is not there; nothing else is left beside it."""
+    scene = _standing(world)
+    place = world.root / "clones" / "more" / "another"
+
+    def act(_: WorkstreamRuntime) -> None:
+        clone(world.remote_url, place)
+        assert os.listdir(place.parent) == [place.name]
+        handle = pygit2.Repository(str(place))
+        assert handle.status() == {}
+        assert refs(place)["refs/heads/main"] == refs(world.remote_path)["refs/heads/main"]
 
     return Case(scene.repo, scene.runtime, act)
 

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pygit2
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -19,12 +20,14 @@ from agentrelay.workstream import (
     NothingToCommitError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    clone,
     open_lane,
 )
 from agentrelay.workstream._git.comparing import diff_between
 from agentrelay.workstream._git.fast_forward import fast_forward
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream.implementations._commit_message import compose_message
+from agentrelay.workstream.testing import World
 from agentrelay.workstream.testing.repositories import clone_repository, create_bare_repository
 from tests._examples import tries
 
@@ -424,3 +427,32 @@ def test_diffs_are_gits(workspace: LaneWorkspace, before: list[Edit], after: lis
     git(root, "reset", "-q", "--hard", base)
     git(root, "apply", "--cached", "--allow-empty", "--whitespace=nowarn", "-", given=shown.text)
     assert git(root, "write-tree").strip() == git(root, "rev-parse", f"{head}^{{tree}}").strip()
+
+
+@pytest.mark.parametrize("settings", [(), ("--depth=1",)])
+def test_a_clone_is_gits(agentrelay_world: World, settings: tuple[str, ...]) -> None:
+    """Refs, branch settings, files and shallowness are those of "git clone"."""
+    world = agentrelay_world
+    origin = pygit2.Repository(str(world.remote_path))
+    origin.references.create("refs/tags/v1", origin.references["refs/heads/main"].target)
+    origin.references.create("refs/heads/other", origin.references["refs/heads/main"].target)
+    ours = clone(
+        world.remote_url, world.root / "ours", token=world.token, depth=1 if settings else None
+    )
+    url = world.remote_url.replace("://", f"://x:{world.token}@")
+    git(world.root, "clone", "-q", *settings, url, "theirs")
+    theirs = world.root / "theirs"
+    for question in (
+        ("for-each-ref", "--format=%(refname) %(objectname) %(symref) %(upstream)"),
+        ("status", "--porcelain=v2", "--branch"),
+        ("rev-list", "--all", "--count"),
+        ("rev-parse", "--is-shallow-repository"),
+        ("ls-files", "-s"),
+        ("config", "--get-all", "remote.origin.fetch"),
+    ):
+        said = git(theirs, *question)
+        if settings and question[0] == "for-each-ref":
+            # Git fetches the tag of a commit it fetches anyway; of a shallow clone we do not.
+            said = said.replace(next(line for line in said.splitlines(True) if "v1" in line), "")
+        assert git(ours, *question) == said
+    git(ours, "fsck", "--strict")

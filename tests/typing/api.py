@@ -15,6 +15,7 @@ from typing import Literal, Optional, assert_type
 from agentrelay.workstream import (
     AheadBehind,
     ChangedPath,
+    CloneProgress,
     CommitInfo,
     CommitRefusedError,
     CredentialsRejectedError,
@@ -68,6 +69,7 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    clone,
     diagnose,
     forget,
     open_lane,
@@ -592,3 +594,17 @@ def share(lane: LaneWorkspace) -> str:
     assert_type(shown.commit_id, Optional[str])
     assert_type(shown.files[0].old_path, Optional[str])
     return f"{shown.additions} {shown.deletions}\n{shown.text}"
+
+
+def get(repo: Path) -> Path:
+    """Clone, with every setting."""
+
+    def tell(progress: CloneProgress) -> None:
+        assert_type(progress.received_objects, int)
+        assert_type(progress.total_objects, int)
+        assert_type(progress.received_bytes, int)
+
+    clone("https://h/o/n.git", "there", branch="main", depth=1, progress=tell, token="t")
+    clone("git@h:o/n.git", repo, remote="upstream", ssh_key=Path("key"), network_timeout_s=1)
+    clone("https://h/o/n.git", repo, "main")  # type: ignore[call-arg]  # settings are passed by name
+    return assert_type(clone("https://h/o/n.git", repo), Path)

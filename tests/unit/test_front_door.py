@@ -43,6 +43,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "_changes": ("AheadBehind", "ChangedPath", "CommitInfo", "FileChange", "LaneDiff"),
     "implementations": (
+        "CloneProgress",
         "Finding",
         "FindingLevel",
         "FoundLane",
@@ -60,6 +61,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "reconcile",
         "RescuedWork",
         "RestoredWork",
+        "clone",
         "diagnose",
         "forget",
         "open_lane",
@@ -79,6 +81,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "Reconciliation",
         "reconcile",
     ),
+    "implementations.workstream_clone": ("CloneProgress", "clone"),
     "implementations.workstream_workspace": ("LaneStatus", "LaneWorkspace", "open_lane"),
     "implementations.workstream_rescue": (
         "RescuedWork",

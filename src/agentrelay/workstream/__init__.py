@@ -64,6 +64,7 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 from agentrelay.workstream.implementations import (
+    CloneProgress,
     Finding,
     FindingLevel,
     FoundLane,
@@ -80,6 +81,7 @@ from agentrelay.workstream.implementations import (
     Reconciliation,
     RescuedWork,
     RestoredWork,
+    clone,
     diagnose,
     forget,
     open_lane,
@@ -91,6 +93,7 @@ from agentrelay.workstream.implementations import (
 __all__ = [
     "AheadBehind",
     "ChangedPath",
+    "CloneProgress",
     "CommitInfo",
     "CommitRefusedError",
     "CredentialsRejectedError",
@@ -145,6 +148,7 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "clone",
     "diagnose",
     "forget",
     "open_lane",

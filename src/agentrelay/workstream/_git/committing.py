@@ -20,6 +20,7 @@ from agentrelay.workstream._changes import TreeStatus
 from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.commit_checks import FileChecks, refuse_paths
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person
 from agentrelay.workstream._git.index_draft import IndexDraft
 from agentrelay.workstream._git.lockfile import LockedError
@@ -177,7 +178,8 @@ def _merged_heads(repository: OpenRepository, tip: str | None, wish: CommitWish)
             obstacle=admin_dir / "MERGE_HEAD",
             hint="Give the merge up with 'git merge --abort'.",
         )
-    if all(tip is not None and repository.contains(head, tip) for head in heads):
+    history = with_history(repository)
+    if all(tip is not None and history.contains(head, tip) for head in heads):
         # It was committed by somebody who was stopped right after.
         _forget_merge(repository)
         return []

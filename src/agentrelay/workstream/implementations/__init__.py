@@ -2,6 +2,7 @@
 
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
+from agentrelay.workstream.implementations.workstream_clone import CloneProgress, clone
 from agentrelay.workstream.implementations.workstream_doctor import (
     Finding,
     FindingLevel,
@@ -34,6 +35,7 @@ from agentrelay.workstream.implementations.workstream_workspace import (
 )
 
 __all__ = [
+    "CloneProgress",
     "Finding",
     "FindingLevel",
     "FoundLane",
@@ -50,6 +52,7 @@ __all__ = [
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
+    "clone",
     "diagnose",
     "forget",
     "open_lane",

@@ -12,6 +12,7 @@ from agentrelay.workstream._changes import CommitInfo
 from agentrelay.workstream._git.committing import CommitWish, make_commit, mark_resolved
 from agentrelay.workstream._git.comparing import commit_info
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person, find_date, find_person
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import OpenRepository, common_dir_of, open_repository
@@ -156,9 +157,10 @@ def look(lane: Lane, spec: WorkstreamSpec, *, remote: str) -> LaneStatus:
 
         def counts() -> LaneStatus:
             tip = str(repository.handle.head.peel().id)
-            there = repository.resolve(f"refs/remotes/{remote}/{lane.branch}")
+            history = with_history(repository)
+            there = history.resolve(f"refs/remotes/{remote}/{lane.branch}")
             base, target = (
-                tips_apart(repository, tip, newer_tip(repository, branch, remote=remote))
+                tips_apart(history, tip, newer_tip(history, branch, remote=remote))
                 for branch in (spec.base_branch, spec.merge_target_branch)
             )
             return LaneStatus(
@@ -168,7 +170,7 @@ def look(lane: Lane, spec: WorkstreamSpec, *, remote: str) -> LaneStatus:
                 unstaged=tree.unstaged,
                 untracked=tree.untracked,
                 conflicted=tree.conflicted,
-                remote=tips_apart(repository, tip, there),
+                remote=tips_apart(history, tip, there),
                 base=base,
                 target=target,
                 operation=entry.operation,

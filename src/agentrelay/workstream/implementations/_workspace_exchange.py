@@ -8,6 +8,7 @@ from agentrelay.workstream._changes import CommitInfo
 from agentrelay.workstream._git.comparing import commits_between
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.fast_forward import fast_forward
+from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
@@ -39,14 +40,14 @@ def send(workspace: LaneWorkspace) -> str:
         WorkstreamError: As documented there.
     """
     with held(workspace) as (repository, lane):
-        remote = _remote(workspace, lane)
+        remote, history = _remote(workspace, lane), with_history(repository)
         tip = repository.resolve(lane.branch_ref)
         assert tip is not None
         expected = repository.resolve(remote.tracking_ref(lane.branch))
         if expected is None:
             expected = remote.fetch([lane.branch])[lane.branch]
-        if expected is not None and not repository.contains(expected, tip):
-            ahead = repository.contains(tip, expected)
+        if expected is not None and not history.contains(expected, tip):
+            ahead = history.contains(tip, expected)
             words = "has commits this lane lacks" if ahead else "and this lane have diverged"
             reason = f"non-fast-forward: the remote branch (at {expected[:12]}) {words}"
             raise PushRejectedError(
@@ -67,7 +68,7 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
         WorkstreamError: As documented there.
     """
     with held(workspace) as (repository, lane):
-        remote = _remote(workspace, lane)
+        remote, history = _remote(workspace, lane), with_history(repository)
         there = remote.fetch([lane.branch])[lane.branch]
         if there is None:
             raise LaneConflictError(
@@ -77,9 +78,9 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
             )
         tip = repository.resolve(lane.branch_ref)
         assert tip is not None
-        if repository.contains(there, tip):
+        if history.contains(there, tip):
             return ()
-        if not repository.contains(tip, there):
+        if not history.contains(tip, there):
             raise diverged(lane, here=tip, there=there, url=remote.url)
         _, entry = standing(lane)
         if entry.operation is not None:
@@ -92,4 +93,4 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
             repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
         )
         with repository_failures("list what was pulled", path=lane.worktree_path):
-            return commits_between(repository, tip, there)
+            return commits_between(history, tip, there)

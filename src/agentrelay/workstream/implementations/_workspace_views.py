@@ -12,6 +12,7 @@ from agentrelay.workstream._git.comparing import (
     fork_point,
 )
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.tree_status import newer_tip
@@ -36,8 +37,8 @@ def show_changes(workspace: LaneWorkspace, against: str) -> LaneDiff:
         tip = _head(repository)
         if against == "head":
             return diff_of_worktree(repository, tip)
-        other = _other(workspace, repository, against)
-        base = fork_point(repository, tip, other)
+        history = with_history(repository)
+        base = fork_point(history, tip, _other(workspace, history, against))
         if base is None:
             raise RepositoryError(
                 f"'{workspace.branch}' and its {against} have no history in common",
@@ -65,8 +66,9 @@ def list_commits(
     repository, _ = standing(workspace._lane)  # noqa: SLF001 - the other half of the class
 
     def attempt() -> tuple[CommitInfo, ...]:
-        other = _other(workspace, repository, against)
-        return commits_between(repository, other, _head(repository), most=most)
+        history = with_history(repository)
+        other = _other(workspace, history, against)
+        return commits_between(history, other, _head(repository), most=most)
 
     with repository_failures("list commits", path=workspace.path):
         return reading(attempt, torn=is_torn)
