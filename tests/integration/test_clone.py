@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
 import pygit2
 import pytest
+from pytest_mock import MockerFixture
 
 from agentrelay.workstream import (
     CloneProgress,
@@ -96,7 +98,7 @@ def test_a_finished_clone_is_a_success_and_stays(agentrelay_world: World) -> Non
 
 
 def test_an_empty_directory_is_taken(agentrelay_world: World) -> None:
-    """Somebody may have made it, or mounted it, beforehand."""
+    """Somebody may have made it beforehand."""
     place(agentrelay_world).mkdir(parents=True)
     path = clone(agentrelay_world.remote_url, place(agentrelay_world), token=agentrelay_world.token)
     assert (path / "README.md").is_file()
@@ -232,10 +234,24 @@ def test_what_a_killed_clone_left_goes_and_what_a_living_one_makes_stays(
     dead, living = (path.with_name(f".{path.name}.clone-{name}") for name in ("dead", "living"))
     for directory in (dead, living):
         (directory / "repository").mkdir(parents=True)
+    (path.parent / f".{path.name}.clone-file").write_text("somebody's\n")
     with hold(living / "alive", what="a clone", timeout_s=1.0):
         clone(world.remote_url, path, token=world.token)
         assert living.is_dir()
     assert not dead.exists()
+    assert (path.parent / f".{path.name}.clone-file").is_file()
+
+
+def test_a_place_that_cannot_be_replaced_is_said(
+    agentrelay_world: World, mocker: MockerFixture
+) -> None:
+    """A disk may be mounted there."""
+    world, path = agentrelay_world, place(agentrelay_world)
+    path.mkdir(parents=True)
+    mocker.patch("pathlib.os.rename", side_effect=OSError(errno.EBUSY, "Device or resource busy"))
+    with pytest.raises(RepositoryError, match="Device or resource busy"):
+        clone(world.remote_url, path, token=world.token)
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_several_that_clone_to_one_place_all_succeed(agentrelay_world: World) -> None:

@@ -68,11 +68,6 @@ class TreeStatus:
     untracked: tuple[str, ...]
     conflicted: tuple[str, ...]
 
-    @property
-    def is_clean(self) -> bool:
-        """Whether everything that git does not ignore is in a commit."""
-        return not (self.staged or self.unstaged or self.untracked or self.conflicted)
-
 
 @dataclass(frozen=True)
 class FileChange:

@@ -221,14 +221,21 @@ def _set_up(handle: pygit2.Repository, heads: _Heads, head_ref: str | None, remo
         own = heads.head_ref.removeprefix("refs/heads/")
         if f"refs/remotes/{remote}/{own}" in handle.references:
             handle.references.create(f"refs/remotes/{remote}/HEAD", f"refs/remotes/{remote}/{own}")
-    if head_ref is None:
-        if heads.head_ref is not None:
-            handle.set_head(heads.head_ref)
+    if head_ref is not None:
+        _set_up_branch(handle, heads.ids[head_ref], head_ref, remote)
+    elif "HEAD" in heads.ids and heads.ids["HEAD"] in handle:
+        # On no branch there, so on none here.
+        handle.set_head(pygit2.Oid(hex=heads.ids["HEAD"]))
+    else:
         return
+    strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
+    handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
+
+
+def _set_up_branch(handle: pygit2.Repository, tip: str, head_ref: str, remote: str) -> None:
+    """Make the branch and let it follow the remote's."""
     branch = head_ref.removeprefix("refs/heads/")
-    handle.references.create(head_ref, heads.ids[head_ref], force=True)
+    handle.references.create(head_ref, tip)
     handle.set_head(head_ref)
     handle.config[f"branch.{branch}.remote"] = remote
     handle.config[f"branch.{branch}.merge"] = head_ref
-    strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
-    handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there

@@ -70,7 +70,7 @@ def make_commit(repository: OpenRepository, branch_ref: str, wish: CommitWish) -
     """Commit what a working tree holds, and move its branch there; hold the lane.
 
     Args:
-        repository: Opened at the working tree, which is on that branch.
+        repository: Opened at the working tree, which is on that branch; the branch is there.
         branch_ref: Full name of the branch.
         wish: What to commit.
 
@@ -109,6 +109,7 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
     """Commit once, or raise :class:`LockedError` where somebody else was at it."""
     handle = repository.handle
     tip = repository.resolve(branch_ref)
+    assert tip is not None
     merged = _merged_heads(repository, tip, wish)
     selection = Selection(wish.paths)
     with IndexDraft(repository) as draft:
@@ -120,7 +121,7 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
         checks.conclude()
         staged = _written(handle, draft, edits)
         tree = _tree(handle, draft, selection, status, tip=tip, done=staged)
-        if not merged and tree == _tree_of(handle, tip):
+        if not merged and tree == handle[tip].peel(pygit2.Tree).id:
             raise _nothing(repository.path, selection)
         commit_id = str(
             handle.create_commit(
@@ -129,11 +130,9 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
                 wish.committer.signature(),
                 wish.message,
                 tree,
-                [pygit2.Oid(hex=parent) for parent in (tip, *merged) if parent is not None],
+                [pygit2.Oid(hex=parent) for parent in (tip, *merged)],
             )
         )
-        if repository.resolve(branch_ref) != tip:
-            raise LockedError(f"'{branch_ref}' has just moved")
         draft.install()
     message = _log_message(repository, commit_id)
     # Before the branch moves, as git does: from then on nobody would write it.
@@ -147,12 +146,11 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
 def _log_message(repository: OpenRepository, commit_id: str) -> str:
     """Return what git writes into a reflog."""
     commit = repository.handle[commit_id].peel(pygit2.Commit)
-    kinds = {0: " (initial)", 1: ""}
-    kind = kinds.get(len(commit.parent_ids), " (merge)")
+    kind = " (merge)" if len(commit.parent_ids) > 1 else ""
     return f"commit{kind}: {commit.message.partition(chr(10))[0]}"
 
 
-def _merged_heads(repository: OpenRepository, tip: str | None, wish: CommitWish) -> list[str]:
+def _merged_heads(repository: OpenRepository, tip: str, wish: CommitWish) -> list[str]:
     """Return the commits that a merge in progress brings in.
 
     Raises:
@@ -179,7 +177,7 @@ def _merged_heads(repository: OpenRepository, tip: str | None, wish: CommitWish)
             hint="Give the merge up with 'git merge --abort'.",
         )
     history = with_history(repository)
-    if all(tip is not None and history.contains(head, tip) for head in heads):
+    if all(history.contains(head, tip) for head in heads):
         # It was committed by somebody who was stopped right after.
         _forget_merge(repository)
         return []
@@ -265,15 +263,14 @@ def _tree(
     selection: Selection,
     status: TreeStatus,
     *,
-    tip: str | None,
+    tip: str,
     done: dict[str, _Entry | None],
 ) -> pygit2.Oid:
     """Return the tree to commit: the draft's, or HEAD's with the selected paths."""
     if selection.is_everything:
         return draft.index.write_tree(handle)
     part = pygit2.Index()
-    if tip is not None:
-        part.read_tree(handle[tip].peel(pygit2.Tree))
+    part.read_tree(handle[tip].peel(pygit2.Tree))
     wanted = dict(done)
     for change in status.staged:
         if selection.has(change.path) and change.path not in wanted:
@@ -289,13 +286,6 @@ def _tree(
 
 def _entry(index: pygit2.Index, path: str) -> pygit2.IndexEntry | None:
     return index[path] if path in index else None  # noqa: SIM401 - an index has no get()
-
-
-def _tree_of(handle: pygit2.Repository, tip: str | None) -> pygit2.Oid:
-    """Return the tree of a commit; that of no commit is empty."""
-    if tip is None:
-        return handle.TreeBuilder().write()
-    return handle[tip].peel(pygit2.Commit).tree_id
 
 
 def _nothing(worktree_path: Path, selection: Selection) -> NothingToCommitError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pygit2
 from pygit2.enums import RepositoryOpenFlag, SortMode
@@ -23,8 +22,6 @@ def with_history(repository: OpenRepository) -> OpenRepository:
     Args:
         repository: Opened anywhere in it.
     """
-    if Path(repository.handle.path).samefile(repository.common_dir):
-        return repository
     handle = pygit2.Repository(str(repository.common_dir), RepositoryOpenFlag.NO_SEARCH)
     return OpenRepository(handle, repository.path, repository.common_dir)
 

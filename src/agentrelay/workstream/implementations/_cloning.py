@@ -51,8 +51,7 @@ def make_clone(
             _put_in_place(made, path, address, access.remote)
     finally:
         with repository_failures("remove what was made aside", path=aside):
-            if aside.exists():
-                remove_tree(aside)
+            remove_tree(aside)
     return path
 
 
@@ -140,8 +139,11 @@ def _put_in_place(made: Path, path: Path, url: str, remote: str) -> None:
     """
     try:
         made.rename(path)
-    except OSError:
+    except OSError as error:
         # Another clone of the same may have come first: then that is the one.
         if not _is_there(path, url, remote):
-            with repository_failures("put the clone into its place", path=path):
-                raise
+            raise RepositoryError(
+                f"cannot put the clone into its place '{path}': {error.strerror or error}",
+                path=path,
+                hint="A place where something is mounted cannot be replaced; name one below it.",
+            ) from error

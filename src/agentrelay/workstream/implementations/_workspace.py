@@ -15,7 +15,7 @@ from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person, find_date, find_person
 from agentrelay.workstream._git.locks import reading
-from agentrelay.workstream._git.repository import OpenRepository, common_dir_of, open_repository
+from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.selection import relative_paths
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.tree_status import newer_tip, read_status, tips_apart
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         LaneWorkspace,
     )
 
-__all__ = ["find_lane", "held", "look", "record", "settle", "standing"]
+__all__ = ["find_lane", "held", "look", "record", "settle", "standing", "tip_of"]
 
 # RFC 2606: no such host can exist.
 _NOWHERE: Final = "agentrelay.invalid"
@@ -112,8 +112,8 @@ def standing(lane: Lane) -> tuple[OpenRepository, Entry]:
             repository = open_repository(path) if target is not None and target.is_dir() else None
         entry = None if repository is None else entry_at(repository, path)
         if repository is not None and entry is not None and not entry.is_half_made:
-            same = common_dir_of(entry.admin_dir)
-            if os.path.realpath(same) == os.path.realpath(repository.common_dir):
+            home = open_repository(lane.repo_path).common_dir
+            if os.path.realpath(home) == os.path.realpath(repository.common_dir):
                 return repository, entry
     words = "is not there" if not os.path.lexists(path) else "is not a whole worktree"
     raise LaneConflictError(
@@ -143,6 +143,22 @@ def held(workspace: LaneWorkspace) -> Iterator[tuple[OpenRepository, Lane]]:
         yield repository, lane
 
 
+def tip_of(repository: OpenRepository, lane: Lane) -> str:
+    """Return where the lane's branch is.
+
+    Raises:
+        LaneConflictError: It was deleted under its worktree.
+    """
+    tip = repository.resolve(lane.branch_ref)
+    if tip is None:
+        raise LaneConflictError(
+            f"the branch '{lane.branch}' is gone",
+            obstacle=lane.branch_ref,
+            hint="Prepare the lane again: it is made anew where the worktree was.",
+        )
+    return tip
+
+
 def look(lane: Lane, spec: WorkstreamSpec, *, remote: str) -> LaneStatus:
     """Return the status; see ``LaneWorkspace.status``.
 
@@ -156,7 +172,8 @@ def look(lane: Lane, spec: WorkstreamSpec, *, remote: str) -> LaneStatus:
         tree = read_status(repository.handle)
 
         def counts() -> LaneStatus:
-            tip = str(repository.handle.head.peel().id)
+            head = entry.head_ref
+            tip = tip_of(repository, lane) if head == lane.branch_ref else _head(repository)
             history = with_history(repository)
             there = history.resolve(f"refs/remotes/{remote}/{lane.branch}")
             base, target = (
@@ -177,6 +194,10 @@ def look(lane: Lane, spec: WorkstreamSpec, *, remote: str) -> LaneStatus:
             )
 
         return reading(counts, torn=is_torn)
+
+
+def _head(repository: OpenRepository) -> str:
+    return str(repository.handle.head.peel().id)
 
 
 def _short(ref: str) -> str:
@@ -212,6 +233,7 @@ def record(
             committer = reading(
                 lambda: find_person(repository, "committer", fallback=writer), torn=is_torn
             )
+        tip_of(repository, lane)
         wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes)
         commit_id = make_commit(repository, lane.branch_ref, wish)
         made = commit_info(repository, commit_id)

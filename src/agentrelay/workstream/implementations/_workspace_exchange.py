@@ -14,7 +14,7 @@ from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError, PushRejectedError
 from agentrelay.workstream.implementations._refusals import diverged
-from agentrelay.workstream.implementations._workspace import held, standing
+from agentrelay.workstream.implementations._workspace import held, standing, tip_of
 
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations.workstream_workspace import LaneWorkspace
@@ -41,8 +41,7 @@ def send(workspace: LaneWorkspace) -> str:
     """
     with held(workspace) as (repository, lane):
         remote, history = _remote(workspace, lane), with_history(repository)
-        tip = repository.resolve(lane.branch_ref)
-        assert tip is not None
+        tip = tip_of(repository, lane)
         expected = repository.resolve(remote.tracking_ref(lane.branch))
         if expected is None:
             expected = remote.fetch([lane.branch])[lane.branch]
@@ -76,8 +75,7 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
                 obstacle=lane.branch_ref,
                 hint="It may have been merged and deleted. push() makes it again.",
             )
-        tip = repository.resolve(lane.branch_ref)
-        assert tip is not None
+        tip = tip_of(repository, lane)
         if history.contains(there, tip):
             return ()
         if not history.contains(tip, there):
