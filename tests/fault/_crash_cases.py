@@ -7,8 +7,10 @@ function whose name begins with a new word of :data:`VERBS`; nothing else has to
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,8 +19,11 @@ import pygit2
 
 from agentrelay.workstream import (
     LaneResult,
+    NothingToCommitError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    clone,
+    open_lane,
     prepare_all,
     teardown_all,
 )
@@ -28,7 +33,7 @@ from fixtures import scenarios
 
 __all__ = ["CASES", "Case"]
 
-VERBS: Final = ("prepare", "integrate", "teardown")
+VERBS: Final = ("prepare", "integrate", "teardown", "commit", "push", "pull", "clone")
 _LANE_TIMEOUT_S: Final = 3.0
 
 
@@ -254,6 +259,95 @@ def teardown_a_batch(world: World) -> Case:
     def act(runtime: WorkstreamRuntime) -> None:
         both = [runtime, WorkstreamRuntime.load(signal_dir)]
         _raise_first(teardown_all(both, teardown, workers=1))
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+# -- commit
+
+
+def _commit(scene: scenarios.Scene, *paths: str) -> Case:
+    """Commit, at a moment that is always the same: an id holds the time."""
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        dates = {f"GIT_{role}_DATE": "1700000000 +0100" for role in ("AUTHOR", "COMMITTER")}
+        os.environ.update(dates)
+        try:
+            # What a repeat says of a commit that was made before the end of the run.
+            with suppress(NothingToCommitError):
+                open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).commit("Work", paths or None)
+        finally:
+            for name in dates:
+                del os.environ[name]
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+def commit_everything(world: World) -> Case:
+    """Staged, changed and new files, and one that is gone."""
+    scene = scenarios.dirty_worktree(world)
+    (scene.lane.worktree_path / "run").unlink()
+    return _commit(scene)
+
+
+def commit_of_a_path(world: World) -> Case:
+    """One file of several."""
+    scene = scenarios.dirty_worktree(world)
+    (scene.lane.worktree_path / "one.txt").write_text("one\n")
+    return _commit(scene, "one.txt")
+
+
+def commit_of_a_merge(world: World) -> Case:
+    """A merge without conflicts, begun by somebody else."""
+    scene = scenarios.unpushed_commits(world)
+    handle = pygit2.Repository(str(scene.lane.worktree_path))
+    author, base = handle.default_signature, handle.head.peel(pygit2.Commit).parents[0]
+    builder = handle.TreeBuilder(base.tree)
+    builder.insert("theirs.txt", handle.create_blob(b"1\n"), pygit2.enums.FileMode.BLOB)
+    handle.merge(handle.create_commit(None, author, author, "T", builder.write(), [base.id]))
+    return _commit(scene)
+
+
+# -- push and pull
+
+
+def push_of_commits(world: World) -> Case:
+    """The remote lacks them."""
+    scene = scenarios.unpushed_commits(world)
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).push()
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+def pull_of_commits(world: World) -> Case:
+    """Others changed, added and removed files; a draft of ours is not in the way."""
+    scene = _standing(world)
+    theirs = {"README.md": "theirs\n", "deep/er/new.txt": "1\n", "run": None}
+    commit_files(world.remote_path, theirs, message="Theirs", branch=scene.lane.branch)
+    (scene.lane.worktree_path / "draft.txt").write_text("ours\n")
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).pull()
+
+    return Case(scene.repo, scene.runtime, act)
+
+
+# -- clone
+
+
+def clone_of_everything(world: World) -> Case:
+    """Into a directory that is not there; nothing else is left beside it."""
+    scene = _standing(world)
+    place = world.root / "clones" / "more" / "another"
+
+    def act(_: WorkstreamRuntime) -> None:
+        clone(world.remote_url, place)
+        assert os.listdir(place.parent) == [place.name]
+        handle = pygit2.Repository(str(place))
+        assert handle.status() == {}
+        assert refs(place)["refs/heads/main"] == refs(world.remote_path)["refs/heads/main"]
 
     return Case(scene.repo, scene.runtime, act)
 

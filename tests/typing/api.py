@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Literal, Optional, assert_type
 
 from agentrelay.workstream import (
+    AheadBehind,
+    ChangedPath,
+    CloneProgress,
+    CommitInfo,
+    CommitRefusedError,
     CredentialsRejectedError,
+    FileChange,
     Finding,
     FindingLevel,
     FoundLane,
@@ -27,16 +33,20 @@ from agentrelay.workstream import (
     IntegrationMergeChecker,
     LaneBusyError,
     LaneConflictError,
+    LaneDiff,
     LaneKind,
     LaneNameError,
     LaneOutcome,
     LaneResult,
+    LaneStatus,
+    LaneWorkspace,
     MergeCheck,
     MergeConflictError,
     MergeEvent,
     MergeNotReadyError,
     MergeRefusedError,
     MergeVerdict,
+    NothingToCommitError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -60,8 +70,10 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    clone,
     diagnose,
     forget,
+    open_lane,
     prepare_all,
     reconcile,
     record_merge,
@@ -464,7 +476,7 @@ def sources(repo: Path) -> None:
 # --- errors -----------------------------------------------------------------------------
 
 
-def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for each kind
+def what_to_do(error: WorkstreamError) -> str:  # noqa: C901, PLR0911 - one answer for each kind
     """Read every field of every error, the way a caller branches on them."""
     assert_type(error.message, str)
     assert_type(error.hint, str | None)
@@ -486,6 +498,9 @@ def what_to_do(error: WorkstreamError) -> str:  # noqa: PLR0911 - one answer for
         return error.source or error.url
     if isinstance(error, PushRejectedError):
         return error.ref + error.reason
+    if isinstance(error, CommitRefusedError):
+        assert_type(error.paths, tuple[str, ...])
+        return error.reason
     if isinstance(error, (RemoteUnavailableError, RemoteError)):
         return error.url
     return error.message
@@ -543,3 +558,68 @@ def is_ready(repo: Path) -> bool:
         assert_type(finding.sentence, str)
         assert_type(finding.fix, Optional[str])
     return all(finding.level is not FindingLevel.PROBLEM for finding in found)
+
+
+# --- working in a lane ------------------------------------------------------------------
+
+
+def work(runtime: WorkstreamRuntime, repo: Path) -> Optional[CommitInfo]:
+    """Look, commit, and read every field of what came back."""
+    open_lane(repo / "src", remote="upstream", token="t", ssh_key=Path("key"))
+    open_lane("path", lane_timeout_s=1.5, network_timeout_s=2, largest_file_bytes=1)
+    open_lane(runtime, "origin")  # type: ignore[call-arg]  # settings are passed by name
+    lane = assert_type(open_lane(runtime), LaneWorkspace)
+    assert_type(lane.path, Path)
+    assert_type(lane.branch, str)
+    status = assert_type(lane.status(), LaneStatus)
+    assert_type(status.staged, tuple[ChangedPath, ...])
+    assert_type(status.unstaged, tuple[ChangedPath, ...])
+    assert_type(status.untracked, tuple[str, ...])
+    assert_type(status.remote, Optional[AheadBehind])
+    assert_type(lane.resolve(status.conflicted), tuple[str, ...])
+    try:
+        made = lane.commit(
+            "Message",
+            [Path("a"), "b"],
+            author="A <a@b>",
+            trailers={"Key": "value"},
+            before=lambda workspace: workspace.status(),
+            after=lambda commit: commit.commit_id,
+        )
+    except NothingToCommitError:
+        return None
+    assert_type(lane.commit("Message", trailers=[("Key", "value")]), CommitInfo)
+    assert_type(made.authored_at, datetime)
+    assert_type(made.trailers, tuple[tuple[str, str], ...])
+    assert_type(made.text, str)
+    return made
+
+
+def share(lane: LaneWorkspace) -> str:
+    """Push, pull and review; each gives data, with the text beside it."""
+    assert_type(lane.push(), str)
+    assert_type(lane.pull(), tuple[CommitInfo, ...])
+    shown = assert_type(lane.diff(), LaneDiff)
+    for against in ("base", "target", "remote"):
+        lane.diff(against)
+        lane.log(against, most=10)
+    lane.diff("head")
+    lane.log("head")  # type: ignore[arg-type]  # it has no commits
+    assert_type(shown.files, tuple[FileChange, ...])
+    assert_type(shown.commit_id, Optional[str])
+    assert_type(shown.files[0].old_path, Optional[str])
+    return f"{shown.additions} {shown.deletions}\n{shown.text}"
+
+
+def get(repo: Path) -> Path:
+    """Clone, with every setting."""
+
+    def tell(progress: CloneProgress) -> None:
+        assert_type(progress.received_objects, int)
+        assert_type(progress.total_objects, int)
+        assert_type(progress.received_bytes, int)
+
+    clone("https://h/o/n.git", "there", branch="main", depth=1, progress=tell, token="t")
+    clone("git@h:o/n.git", repo, remote="upstream", ssh_key=Path("key"), network_timeout_s=1)
+    clone("https://h/o/n.git", repo, "main")  # type: ignore[call-arg]  # settings are passed by name
+    return assert_type(clone("https://h/o/n.git", repo), Path)

@@ -49,6 +49,7 @@ _PAGES: Final = (
     "docs/pull-requests.md",
     "docs/reliability.md",
     "docs/testing.md",
+    "docs/workspace.md",
 )
 # Where a reader may look for a name that starts with a capital letter.
 _PUBLIC: Final = (agentrelay.workstream, errors, credentials, testing)

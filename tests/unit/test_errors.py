@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agentrelay.workstream import errors
 from agentrelay.workstream.errors import (
+    CommitRefusedError,
     CredentialsRejectedError,
     LaneBusyError,
     LaneConflictError,
@@ -21,6 +22,7 @@ from agentrelay.workstream.errors import (
     MergeConflictError,
     MergeNotReadyError,
     MergeRefusedError,
+    NothingToCommitError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -40,6 +42,11 @@ _MAKERS: dict[type[WorkstreamError], tuple[Callable[..., WorkstreamError], tuple
     RepositoryError: (RepositoryError, ("path",)),
     LaneConflictError: (LaneConflictError, ("obstacle",)),
     LaneBusyError: (lambda message, **more: LaneBusyError(message, waited_s=1.5, **more), ()),
+    NothingToCommitError: (NothingToCommitError, ()),
+    CommitRefusedError: (
+        lambda message, **more: CommitRefusedError(message, paths=(more["reason"],), **more),
+        ("reason",),
+    ),
     RemoteError: (RemoteError, ("url",)),
     RemoteUnavailableError: (RemoteUnavailableError, ("url",)),
     CredentialsRejectedError: (CredentialsRejectedError, ("url", "source")),

@@ -10,6 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agentrelay.workstream._changes import (
+    AheadBehind,
+    ChangedPath,
+    CommitInfo,
+    FileChange,
+    LaneDiff,
+)
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.io import (
     IntegrationAutoMerger,
@@ -38,6 +45,7 @@ from agentrelay.workstream.core.runtime import (
 )
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import (
+    CommitRefusedError,
     CredentialsRejectedError,
     LaneBusyError,
     LaneConflictError,
@@ -46,6 +54,7 @@ from agentrelay.workstream.errors import (
     MergeConflictError,
     MergeNotReadyError,
     MergeRefusedError,
+    NothingToCommitError,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -57,6 +66,7 @@ from agentrelay.workstream.errors import (
 
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations import (
+        CloneProgress,
         Finding,
         FindingLevel,
         FoundLane,
@@ -69,11 +79,15 @@ if TYPE_CHECKING:
         LaneKind,
         LaneOutcome,
         LaneResult,
+        LaneStatus,
+        LaneWorkspace,
         Reconciliation,
         RescuedWork,
         RestoredWork,
+        clone,
         diagnose,
         forget,
+        open_lane,
         prepare_all,
         reconcile,
         rescued,
@@ -82,7 +96,13 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AheadBehind",
+    "ChangedPath",
+    "CloneProgress",
+    "CommitInfo",
+    "CommitRefusedError",
     "CredentialsRejectedError",
+    "FileChange",
     "Finding",
     "FindingLevel",
     "FoundLane",
@@ -96,10 +116,13 @@ __all__ = [
     "IntegrationMergeChecker",
     "LaneBusyError",
     "LaneConflictError",
+    "LaneDiff",
     "LaneKind",
     "LaneNameError",
     "LaneOutcome",
     "LaneResult",
+    "LaneStatus",
+    "LaneWorkspace",
     "LeaseLostError",
     "MergeCheck",
     "MergeConflictError",
@@ -107,6 +130,7 @@ __all__ = [
     "MergeNotReadyError",
     "MergeRefusedError",
     "MergeVerdict",
+    "NothingToCommitError",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
@@ -130,8 +154,10 @@ __all__ = [
     "WorkstreamState",
     "WorkstreamStatus",
     "WorkstreamTeardown",
+    "clone",
     "diagnose",
     "forget",
+    "open_lane",
     "prepare_all",
     "reconcile",
     "record_merge",

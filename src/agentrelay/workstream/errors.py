@@ -15,6 +15,7 @@ from typing import Any
 from agentrelay.workstream._redact import redact, strip_userinfo
 
 __all__ = [
+    "CommitRefusedError",
     "CredentialsRejectedError",
     "LaneBusyError",
     "LaneConflictError",
@@ -23,6 +24,7 @@ __all__ = [
     "MergeConflictError",
     "MergeNotReadyError",
     "MergeRefusedError",
+    "NothingToCommitError",
     "PullRequestError",
     "PushRejectedError",
     "RateLimitedError",
@@ -135,6 +137,30 @@ class LaneBusyError(WorkstreamError, TimeoutError):
         """Make the error; ``waited_s`` is in seconds."""
         super().__init__(message, hint=hint)
         self.waited_s = waited_s
+
+
+class CommitRefusedError(WorkstreamError):
+    """Some paths cannot be committed as they are: mend them, or leave them out.
+
+    Attributes:
+        paths: The paths, relative to the top of the worktree.
+        reason: What is wrong with all of them.
+    """
+
+    paths: tuple[str, ...]
+    reason: str
+
+    def __init__(
+        self, message: str, *, paths: tuple[str, ...], reason: str, hint: str | None = None
+    ) -> None:
+        """Make the error; ``paths`` and ``reason`` are kept for programs to read."""
+        super().__init__(message, hint=hint)
+        self.paths = tuple(redact(path) for path in paths)
+        self.reason = redact(reason)
+
+
+class NothingToCommitError(WorkstreamError):
+    """There is no change to commit: go on without one."""
 
 
 class RemoteError(WorkstreamError):

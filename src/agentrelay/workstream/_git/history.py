@@ -5,12 +5,25 @@ from __future__ import annotations
 import itertools
 
 import pygit2
-from pygit2.enums import SortMode
+from pygit2.enums import RepositoryOpenFlag, SortMode
 
 from agentrelay.workstream._commits import CommitFacts, facts_of
 from agentrelay.workstream._git.repository import OpenRepository
 
-__all__ = ["local_commit", "local_history"]
+__all__ = ["local_commit", "local_history", "with_history"]
+
+
+def with_history(repository: OpenRepository) -> OpenRepository:
+    """Return a handle that knows where the history of a shallow clone ends.
+
+    That is written in the repository's own directory, and libgit2 looks for it in that of
+    the worktree: there it takes the last commit's parents for lost.
+
+    Args:
+        repository: Opened anywhere in it.
+    """
+    handle = pygit2.Repository(str(repository.common_dir), RepositoryOpenFlag.NO_SEARCH)
+    return OpenRepository(handle, repository.path, repository.common_dir)
 
 
 def local_commit(repository: OpenRepository, sha: str) -> CommitFacts | None:

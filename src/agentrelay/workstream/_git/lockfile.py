@@ -210,6 +210,7 @@ def _locks_of(common_dir: Path) -> list[Path]:
     return [
         config.with_name(f"{config.name}.lock"),
         *common_dir.glob("*.lock"),
+        *common_dir.glob("worktrees/*/index.lock"),
         *(common_dir / "refs").rglob("*.lock"),
     ]
 

@@ -12,7 +12,7 @@ from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 
-__all__ = ["log_update", "logged_commits"]
+__all__ = ["log_head", "log_update", "logged_commits"]
 
 _NOBODY = "0" * HEX_LENGTH
 # git-config(1), core.logAllRefUpdates: what is logged when it is "true".
@@ -28,8 +28,27 @@ def log_update(
         gitrepository-layout(5), "logs"; git-config(1), "core.logAllRefUpdates".
     """
     path = repository.common_dir / "logs" / ref
-    if not path.exists() and not _wanted(repository, ref):
-        return
+    if path.exists() or _wanted(repository, ref):
+        _append(repository, path, old, new, message)
+
+
+def log_head(repository: OpenRepository, old: str | None, new: str, *, message: str) -> None:
+    """Append a line to the log of a working tree's own HEAD, as git does beside the branch's.
+
+    Args:
+        repository: Opened at the working tree.
+        old: Hex id it was at, ``None`` for an unborn branch.
+        new: Hex id it is at.
+        message: What was done.
+    """
+    path = Path(repository.handle.path) / "logs" / "HEAD"
+    if path.exists() or _wanted(repository, "refs/heads/"):
+        _append(repository, path, old, new, message)
+
+
+def _append(
+    repository: OpenRepository, path: Path, old: str | None, new: str, message: str
+) -> None:
     who = _author(repository.handle)
     minutes = abs(who.offset)
     zone = f"{'-' if who.offset < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}"

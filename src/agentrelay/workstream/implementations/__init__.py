@@ -7,6 +7,7 @@ from agentrelay.workstream.implementations.workstream_batch import (
     prepare_all,
     teardown_all,
 )
+from agentrelay.workstream.implementations.workstream_clone import CloneProgress, clone
 from agentrelay.workstream.implementations.workstream_doctor import (
     Finding,
     FindingLevel,
@@ -32,8 +33,14 @@ from agentrelay.workstream.implementations.workstream_rescue import (
     restore,
 )
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
+from agentrelay.workstream.implementations.workstream_workspace import (
+    LaneStatus,
+    LaneWorkspace,
+    open_lane,
+)
 
 __all__ = [
+    "CloneProgress",
     "Finding",
     "FindingLevel",
     "FoundLane",
@@ -46,11 +53,15 @@ __all__ = [
     "LaneKind",
     "LaneOutcome",
     "LaneResult",
+    "LaneStatus",
+    "LaneWorkspace",
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
+    "clone",
     "diagnose",
     "forget",
+    "open_lane",
     "prepare_all",
     "reconcile",
     "rescued",

@@ -1,0 +1,45 @@
+"""Files of a working tree as objects, the way git would store them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import FileMode
+
+__all__ = ["blob_at"]
+
+
+def blob_at(
+    handle: pygit2.Repository, path: str, seen: os.stat_result
+) -> tuple[pygit2.Oid, FileMode]:
+    """Write a file as git would store it, line endings converted, or a link.
+
+    Args:
+        handle: Repository opened at the working tree.
+        path: Relative to its top.
+        seen: What lstat said of it.
+
+    Returns:
+        The id of the object, and the mode it has in a commit.
+    """
+    full = Path(handle.workdir) / path
+    if stat.S_ISLNK(seen.st_mode):
+        return handle.create_blob(os.fsencode(os.readlink(full))), FileMode.LINK  # noqa: PTH115 - bytes
+    blob = handle.create_blob_fromworkdir(path)
+    return blob, _mode(handle, path, seen)
+
+
+def _mode(handle: pygit2.Repository, path: str, seen: os.stat_result) -> FileMode:
+    """Return a file's mode: git's where the file system's says nothing.
+
+    Source:
+        git-config(1), "core.fileMode".
+    """
+    config = handle.config
+    if "core.filemode" not in config or config.get_bool("core.filemode"):
+        return FileMode.BLOB_EXECUTABLE if seen.st_mode & stat.S_IXUSR else FileMode.BLOB
+    before = handle.index[path].mode if path in handle.index else FileMode.BLOB
+    return FileMode.BLOB_EXECUTABLE if before == FileMode.BLOB_EXECUTABLE else FileMode.BLOB

@@ -1,0 +1,203 @@
+"""Moving a branch forward together with the working tree that is on it.
+
+First the files, then the index, then the branch. Stopped in between, what is there is
+partly as in the old commit and partly as in the new one, and nobody's: so that counts as
+clean, and the next try goes on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import pygit2
+from pygit2.enums import CheckoutNotify, CheckoutStrategy, FileMode
+
+from agentrelay.workstream._git.blobs import blob_at
+from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.index_draft import IndexDraft
+from agentrelay.workstream._git.kept_trees import mode_at
+from agentrelay.workstream._git.lockfile import LockedError
+from agentrelay.workstream._git.locks import reading, until_free
+from agentrelay.workstream._git.reflog import log_head
+from agentrelay.workstream._git.refs import move_ref
+from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.tree_status import read_status
+from agentrelay.workstream.errors import LaneConflictError
+
+__all__ = ["fast_forward"]
+
+_MOST_SHOWN: Final = 5
+_STRATEGY: Final = (
+    CheckoutStrategy.SAFE
+    | CheckoutStrategy.DONT_UPDATE_INDEX
+    | CheckoutStrategy.DONT_OVERWRITE_IGNORED
+    | CheckoutStrategy.DISABLE_PATHSPEC_MATCH
+)
+_Entry = tuple[pygit2.Oid, int]
+
+
+def fast_forward(
+    repository: OpenRepository, branch_ref: str, *, tip: str, target: str, message: str
+) -> None:
+    """Move a branch, its index and its files forward; hold the lane.
+
+    Args:
+        repository: Opened at the working tree, which is on that branch.
+        branch_ref: Full name of the branch.
+        tip: Hex id it is at.
+        target: Hex id of a descendant.
+        message: What to write into the reflogs.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way, or the branch has
+            moved; nothing was changed.
+        LaneBusyError: Another program kept the index locked.
+        RepositoryError: Something cannot be read or written.
+    """
+
+    def attempt() -> None:
+        with IndexDraft(repository) as draft:
+            done = _refuse_changes(repository, tip, target)
+            changed = _changed(repository.handle, tip, target)
+            # libgit2 refuses a new file that is there already, even as it ought to be.
+            paths = [path for path, _ in changed if path not in done] if done else None
+            if paths is None or paths:
+                _check_out(repository, target, paths)
+            for path, entry in changed:
+                if entry is None:
+                    draft.drop(path)
+                else:
+                    # Without the file's time and size: somebody may have written to it by now,
+                    # and git must find that out.
+                    draft.put(path, entry[0], FileMode(entry[1]), None)
+            draft.install()
+
+    with repository_failures("move the worktree forward", path=repository.path):
+        until_free(
+            lambda: reading(attempt, torn=is_torn),
+            busy=lambda error: isinstance(error, LockedError),
+            what=f"write the index of '{repository.path}'",
+        )
+        log_head(repository, tip, target, message=message)
+        if not move_ref(repository, branch_ref, target, expected=tip, message=message):
+            raise LaneConflictError(
+                f"'{branch_ref}' was moved by another program while it was pulled",
+                obstacle=branch_ref,
+                hint="The files are those of the pulled commit. Look at both, then pull again.",
+            )
+
+
+def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[str]:
+    """Refuse what is in no commit, unless it is what the new commit holds.
+
+    Returns:
+        The paths that are as in the new commit already.
+
+    Raises:
+        LaneConflictError: There is some.
+    """
+    handle = repository.handle
+    status = read_status(handle)
+    old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
+    changed = {change.path for change in (*status.staged, *status.unstaged)}
+    wrong = list(status.conflicted)
+    done: set[str] = set()
+    for path in sorted(changed):
+        wanted = _entry_of(new, path)
+        staged = _staged(handle, path)
+        right = _there(handle, path) == wanted and staged in {wanted, _entry_of(old, path)}
+        (done.add if right else wrong.append)(path)
+    for path in set(status.untracked) - changed:
+        wanted = _entry_of(new, path.rstrip("/"))
+        if wanted is not None:
+            (done.add if _there(handle, path) == wanted else wrong.append)(path)
+    if wrong:
+        raise _in_the_way(repository, sorted(wrong))
+    return done
+
+
+def _in_the_way(repository: OpenRepository, paths: list[str]) -> LaneConflictError:
+    shown = ", ".join(f"'{path}'" for path in paths[:_MOST_SHOWN])
+    if len(paths) > _MOST_SHOWN:
+        shown = f"{shown} and {len(paths) - _MOST_SHOWN} more"
+    return LaneConflictError(
+        f"the worktree '{repository.path}' has changes that are in no commit: {shown}",
+        obstacle=repository.path / paths[0],
+        hint="Commit them, or move them away, then repeat. Nothing was changed.",
+    )
+
+
+def _entry_of(tree: pygit2.Tree, path: str) -> _Entry | None:
+    """Return id and mode of a file in a tree."""
+    try:
+        entry = tree[path]
+    except KeyError:
+        return None
+    return None if isinstance(entry, pygit2.Tree) else (entry.id, int(entry.filemode))
+
+
+def _staged(handle: pygit2.Repository, path: str) -> _Entry | None:
+    if path not in handle.index:
+        return None
+    entry = handle.index[path]
+    return entry.id, int(entry.mode)
+
+
+def _there(handle: pygit2.Repository, path: str) -> _Entry | None:
+    """Return id and mode that the file at a path would have in a commit."""
+    root = Path(handle.workdir)
+    mode = mode_at(root, path)
+    if mode is None or ((root / path).is_dir() and not (root / path).is_symlink()):
+        return None
+    blob, kind = blob_at(handle, path, (root / path).lstat())
+    return blob, int(kind)
+
+
+class _Notes(pygit2.CheckoutCallbacks):
+    """Remembers what a checkout must not overwrite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conflicts: list[str] = []
+
+    def checkout_notify_flags(self) -> CheckoutNotify:
+        """Ask for conflicts alone."""
+        return CheckoutNotify.CONFLICT
+
+    def checkout_notify(self, why: CheckoutNotify, path: str, *_: Any) -> None:  # noqa: ARG002 - asked for conflicts only
+        """Remember one."""
+        self.conflicts.append(path)
+
+
+def _check_out(repository: OpenRepository, target: str, paths: list[str] | None) -> None:
+    """Write the files of a commit, and nothing over what is in no commit.
+
+    Args:
+        repository: Opened at the working tree.
+        target: Hex id of the commit.
+        paths: Which files, all when ``None``.
+
+    Raises:
+        LaneConflictError: Something would have been; nothing was written.
+    """
+    notes = _Notes()
+    try:
+        repository.handle.checkout_tree(  # type: ignore[no-untyped-call]  # pygit2 has no types there
+            repository.handle[target], strategy=_STRATEGY, callbacks=notes, paths=paths
+        )
+    except pygit2.GitError as error:
+        if notes.conflicts:
+            raise _in_the_way(repository, sorted(set(notes.conflicts))) from error
+        raise
+
+
+def _changed(handle: pygit2.Repository, tip: str, target: str) -> list[tuple[str, _Entry | None]]:
+    """Return what the new commit has at each path that differs; deletions first."""
+    old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
+    paths: set[str] = set()
+    for delta in old.diff_to_tree(new).deltas:
+        for file in (delta.old_file, delta.new_file):
+            paths.add(file.raw_path.decode("utf-8", "surrogateescape"))
+    found = [(path, _entry_of(new, path)) for path in sorted(paths)]
+    return sorted(found, key=lambda item: item[1] is not None)

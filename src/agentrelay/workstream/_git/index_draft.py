@@ -1,0 +1,113 @@
+"""A working tree's index, changed in a copy and put in its place all at once.
+
+libgit2 writes an index under a lock file that a killed process leaves behind, and nobody
+can tell whose it was. So the copy is written by it, and the index by us, under git's own
+lock and only while it still is what was copied.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Self
+
+import pygit2
+from pygit2.enums import FileMode
+from pygit2.errors import check_error
+from pygit2.ffi import C
+
+from agentrelay.workstream._git.lockfile import LockedError, LockFile
+from agentrelay.workstream._git.repository import OpenRepository
+
+__all__ = ["IndexDraft"]
+
+# Beside the index and not in a directory of temporary files: it goes when the entry goes.
+_NAME: Final = "agentrelay-index"
+# gitformat-index(5): times, sizes and numbers are kept modulo 2**32.
+_WORD: Final = 0xFFFFFFFF
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class IndexDraft:
+    """A changed copy of the index of one working tree; use it as a context manager.
+
+    One at a time for each working tree: hold the lane.
+
+    Attributes:
+        index: The copy, to be read and changed.
+    """
+
+    index: pygit2.Index
+
+    def __init__(self, repository: OpenRepository) -> None:
+        """Name the index; nothing is read yet.
+
+        Args:
+            repository: Opened at the working tree.
+        """
+        self._path = Path(repository.handle.path) / "index"
+        self._aside = self._path.with_name(_NAME)
+        self._own_dir = repository.own_dir
+
+    def __enter__(self) -> Self:
+        """Copy the index."""
+        self._clear()
+        self._before = self._contents()
+        if self._before:
+            self._aside.write_bytes(self._before)
+        self.index = pygit2.Index(str(self._aside))
+        self.index.read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Forget the copy."""
+        self._clear()
+
+    def put(self, path: str, blob: pygit2.Oid, mode: FileMode, seen: os.stat_result | None) -> None:
+        """Add or replace an entry; a file takes the place of a folder, and the reverse.
+
+        Args:
+            path: Relative to the top of the working tree.
+            blob: What it holds.
+            mode: Its mode.
+            seen: The file as it was before it was read, so that git need not read it again.
+        """
+        raw, name = pygit2.IndexEntry(path, blob, mode)._to_c()  # noqa: SLF001 - pygit2's own entries leave these fields out
+        if seen is not None:
+            for field, when in ((raw.ctime, seen.st_ctime_ns), (raw.mtime, seen.st_mtime_ns)):
+                field.seconds, field.nanoseconds = divmod(when, _NANOSECONDS)
+            raw.dev, raw.ino = seen.st_dev & _WORD, seen.st_ino & _WORD
+            raw.uid, raw.gid = seen.st_uid & _WORD, seen.st_gid & _WORD
+            raw.file_size = seen.st_size & _WORD
+        check_error(C.git_index_add(self.index._index, raw), io=True)  # noqa: SLF001 - see above
+        del name  # libgit2 has its own copy by now
+
+    def drop(self, path: str) -> None:
+        """Remove an entry, if there is one."""
+        if path in self.index:
+            self.index.remove(path)
+
+    def install(self) -> None:
+        """Make the copy the index.
+
+        Raises:
+            LockedError: Somebody holds the index, or has changed it since it was copied.
+        """
+        self.index.write()
+        data = self._aside.read_bytes()
+        with LockFile(self._path, own_dir=self._own_dir, data=data) as lock:
+            if self._contents() != self._before:
+                raise LockedError(f"'{self._path}' is being changed")
+            lock.commit()
+        self._before = data
+
+    def _contents(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _clear(self) -> None:
+        """Remove the copy, and what a killed process left of writing it."""
+        for path in (self._aside, self._aside.with_name(f"{_NAME}.lock")):
+            path.unlink(missing_ok=True)

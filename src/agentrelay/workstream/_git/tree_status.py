@@ -1,0 +1,124 @@
+"""What of a working tree is in no commit, as ``git status`` tells it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pygit2
+from pygit2.enums import FileStatus
+from pygit2.ffi import C
+
+from agentrelay.workstream._changes import AheadBehind, ChangedPath, ChangeKind, TreeStatus
+from agentrelay.workstream._git.failures import is_torn
+from agentrelay.workstream._git.kept_trees import mode_at
+from agentrelay.workstream._git.locks import reading
+from agentrelay.workstream._git.repository import OpenRepository
+
+__all__ = ["hidden_paths", "newer_tip", "read_status", "tips_apart"]
+
+_STAGED: Final[dict[FileStatus, ChangeKind]] = {
+    FileStatus.INDEX_NEW: "added",
+    FileStatus.INDEX_DELETED: "deleted",
+    FileStatus.INDEX_TYPECHANGE: "type_changed",
+    FileStatus.INDEX_MODIFIED: "modified",
+}
+_UNSTAGED: Final[dict[FileStatus, ChangeKind]] = {
+    FileStatus.WT_DELETED: "deleted",
+    FileStatus.WT_TYPECHANGE: "type_changed",
+    FileStatus.WT_MODIFIED: "modified",
+}
+# gitformat-index(5), "extended flags".
+_SKIP_WORKTREE: Final = 0x4000
+_INTENT_TO_ADD: Final = 0x2000
+
+
+def read_status(handle: pygit2.Repository) -> TreeStatus:
+    """Compare HEAD, index and working tree; nothing is written, the index neither.
+
+    A file that a sparse checkout hides is not a deletion, and one that was only announced
+    ("git add --intent-to-add") is an addition that is not staged.
+
+    Args:
+        handle: Repository opened at the working tree.
+    """
+    flags_of = reading(lambda: handle.status(untracked_files="all"), torn=is_torn)
+    handle.index.read(False)
+    announced, hidden = _flagged(handle)
+    staged: list[ChangedPath] = []
+    unstaged: list[ChangedPath] = []
+    untracked: list[str] = []
+    conflicted = {side.path for sides in handle.index.conflicts or () for side in sides if side}
+    for path, flags in flags_of.items():
+        if flags & FileStatus.CONFLICTED or path in conflicted:
+            conflicted.add(path)
+            continue
+        if path in announced:
+            there = mode_at(Path(handle.workdir), path) is not None
+            unstaged.append(ChangedPath(path, "added" if there else "deleted"))
+            continue
+        if flags & FileStatus.WT_NEW:
+            untracked.append(path)
+        kind = next((kind for flag, kind in _STAGED.items() if flags & flag), None)
+        if kind is not None:
+            staged.append(ChangedPath(path, kind))
+        kind = next((kind for flag, kind in _UNSTAGED.items() if flags & flag), None)
+        if kind is not None and not (kind == "deleted" and path in hidden):
+            unstaged.append(ChangedPath(path, kind))
+    return TreeStatus(
+        tuple(sorted(staged)),
+        tuple(sorted(unstaged)),
+        tuple(sorted(untracked)),
+        tuple(sorted(conflicted)),
+    )
+
+
+def hidden_paths(handle: pygit2.Repository) -> set[str]:
+    """Return the tracked paths that a sparse checkout hides: flagged, and without a file."""
+    return _flagged(handle)[1]
+
+
+def _flagged(handle: pygit2.Repository) -> tuple[set[str], set[str]]:
+    """Return the paths that were only announced, and those a sparse checkout hides."""
+    announced: set[str] = set()
+    hidden: set[str] = set()
+    index, root = handle.index, Path(handle.workdir)
+    for number in range(len(index)):
+        # pygit2's own entries leave the flags out.
+        raw = C.git_index_get_byindex(index._index, number)  # noqa: SLF001 - see above
+        if not raw.flags_extended:
+            continue
+        path = index[number].path
+        if raw.flags_extended & _INTENT_TO_ADD:
+            announced.add(path)
+        if raw.flags_extended & _SKIP_WORKTREE and mode_at(root, path) is None:
+            hidden.add(path)
+    return announced, hidden
+
+
+def newer_tip(repository: OpenRepository, branch: str, *, remote: str) -> str | None:
+    """Return where a branch is by what is known here: the newer of local and remote.
+
+    Where both diverge it is the remote's, as for a lane that is cut from it.
+
+    Args:
+        repository: Repository to look in; the network is not used.
+        branch: Short branch name.
+        remote: Name of the remote.
+
+    Returns:
+        Its hex id, or ``None`` where the branch is not known here.
+    """
+    local = repository.resolve(f"refs/heads/{branch}")
+    there = repository.resolve(f"refs/remotes/{remote}/{branch}")
+    if there is None or (local is not None and repository.contains(there, local)):
+        return local
+    return there
+
+
+def tips_apart(repository: OpenRepository, tip: str, other: str | None) -> AheadBehind | None:
+    """Return how far two commits have come apart; ``None`` where there is no other one."""
+    if other is None:
+        return None
+    ahead, behind = repository.handle.ahead_behind(tip, other)
+    return AheadBehind(ahead, behind)

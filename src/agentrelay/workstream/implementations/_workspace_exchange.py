@@ -1,0 +1,94 @@
+"""Pushing a lane's commits, and pulling what others pushed to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agentrelay.workstream._changes import CommitInfo
+from agentrelay.workstream._git.comparing import commits_between
+from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.fast_forward import fast_forward
+from agentrelay.workstream._git.history import with_history
+from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
+from agentrelay.workstream._git.repository import open_repository
+from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.errors import LaneConflictError, PushRejectedError
+from agentrelay.workstream.implementations._refusals import diverged
+from agentrelay.workstream.implementations._workspace import held, standing, tip_of
+
+if TYPE_CHECKING:
+    from agentrelay.workstream.implementations.workstream_workspace import LaneWorkspace
+
+__all__ = ["fetch_and_follow", "send"]
+
+
+def _remote(workspace: LaneWorkspace, lane: Lane) -> RemoteEnd:
+    """Return the lane's remote, as its preparer opens it."""
+    access = RemoteAccess(
+        workspace.remote,
+        workspace.token,
+        workspace.ssh_key,
+        deadline_s=workspace.network_timeout_s,
+    )
+    return open_remote(open_repository(lane.repo_path), access)
+
+
+def send(workspace: LaneWorkspace) -> str:
+    """Push; see ``LaneWorkspace.push``.
+
+    Raises:
+        WorkstreamError: As documented there.
+    """
+    with held(workspace) as (repository, lane):
+        remote, history = _remote(workspace, lane), with_history(repository)
+        tip = tip_of(repository, lane)
+        expected = repository.resolve(remote.tracking_ref(lane.branch))
+        if expected is None:
+            expected = remote.fetch([lane.branch])[lane.branch]
+        if expected is not None and not history.contains(expected, tip):
+            ahead = history.contains(tip, expected)
+            words = "has commits this lane lacks" if ahead else "and this lane have diverged"
+            reason = f"non-fast-forward: the remote branch (at {expected[:12]}) {words}"
+            raise PushRejectedError(
+                f"cannot push '{lane.branch}' (at {tip[:12]}) to '{remote.push_url}': {reason}",
+                url=remote.push_url,
+                ref=lane.branch_ref,
+                reason=reason,
+                hint="Pull first." if ahead else "Bring both together, then push again.",
+            )
+        remote.push(lane.branch, tip, expected=expected)
+        return tip
+
+
+def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
+    """Pull; see ``LaneWorkspace.pull``.
+
+    Raises:
+        WorkstreamError: As documented there.
+    """
+    with held(workspace) as (repository, lane):
+        remote, history = _remote(workspace, lane), with_history(repository)
+        there = remote.fetch([lane.branch])[lane.branch]
+        if there is None:
+            raise LaneConflictError(
+                f"the remote '{remote.url}' has no branch '{lane.branch}' any more",
+                obstacle=lane.branch_ref,
+                hint="It may have been merged and deleted. push() makes it again.",
+            )
+        tip = tip_of(repository, lane)
+        if history.contains(there, tip):
+            return ()
+        if not history.contains(tip, there):
+            raise diverged(lane, here=tip, there=there, url=remote.url)
+        _, entry = standing(lane)
+        if entry.operation is not None:
+            raise LaneConflictError(
+                f"a {entry.operation} is in progress in '{lane.worktree_path}'",
+                obstacle=lane.worktree_path,
+                hint="Finish it or give it up, then pull again. Nothing was changed.",
+            )
+        fast_forward(
+            repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
+        )
+        with repository_failures("list what was pulled", path=lane.worktree_path):
+            return commits_between(history, tip, there)
