@@ -42,6 +42,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.merge": ("MergeCheck", "MergeEvent", "MergeVerdict", "record_merge"),
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
+        "CheckoutProgress",
         "Finding",
         "FindingLevel",
         "FoundLane",
@@ -62,6 +63,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "rescued",
         "restore",
     ),
+    "implementations.checkout_progress": ("CheckoutProgress",),
     "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_auto_merger": ("GhIntegrationAutoMerger",),
     "implementations.workstream_doctor": ("Finding", "FindingLevel", "diagnose"),

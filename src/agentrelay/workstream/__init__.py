@@ -55,6 +55,7 @@ from agentrelay.workstream.errors import (
     WorkstreamError,
 )
 from agentrelay.workstream.implementations import (
+    CheckoutProgress,
     Finding,
     FindingLevel,
     FoundLane,
@@ -77,6 +78,7 @@ from agentrelay.workstream.implementations import (
 )
 
 __all__ = [
+    "CheckoutProgress",
     "CredentialsRejectedError",
     "Finding",
     "FindingLevel",

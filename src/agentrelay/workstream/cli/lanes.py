@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agentrelay.workstream import (
+    CheckoutProgress,
     GhWorkstreamIntegrator,
     GitHubApp,
     GitWorkstreamPreparer,
@@ -25,6 +26,7 @@ from agentrelay.workstream import (
     WorkstreamSpec,
     WorkstreamTeardown,
 )
+from agentrelay.workstream.cli.meter import Meter
 from agentrelay.workstream.cli.options import (
     DEBUG,
     JSON,
@@ -146,12 +148,13 @@ def prepare(
     the way and is not this lane's is left alone, and the lane fails.
     """
     place, settings = split_options(given)
+    meter = Meter()
 
     def step(workstream_id: str) -> LaneReport:
         from agentrelay.workstream.cli.report import LaneReport
 
         runtime = _fresh(place, workstream_id, base=base, target=target)
-        runner, _ = _runner(place, **settings)
+        runner, _ = _runner(place, progress=meter, **settings)
         try:
             runner.prepare(runtime)
         except Exception as error:  # noqa: BLE001 - each lane has a result of its own
@@ -165,6 +168,7 @@ def prepare(
         graph=place.graph,
         doing="Preparing",
         columns=("branch", "worktree path"),
+        meter=meter,
     )
 
 
@@ -290,10 +294,17 @@ def _runner(
     token: TokenSource = None,
     api_url: str | None = None,
     full_name: str | None = None,
+    progress: Callable[[CheckoutProgress], None] | None = None,
 ) -> tuple[StandardWorkstreamRunner, _Witness]:
     """Return the standard runner for one lane, and who remembers what it swallows."""
     preparer = GitWorkstreamPreparer(
-        place.repo, place.graph, run_dir=place.run_dir, remote=remote, ssh_key=ssh_key, token=token
+        place.repo,
+        place.graph,
+        run_dir=place.run_dir,
+        remote=remote,
+        ssh_key=ssh_key,
+        token=token,
+        progress=progress,
     )
     integrator = GhWorkstreamIntegrator(
         place.repo,
@@ -324,10 +335,9 @@ def _carry_out(
     graph: str,
     doing: str,
     columns: tuple[str, ...],
+    meter: Meter | None = None,
 ) -> None:
     """Do one step for every lane at once, report in the order asked, and end with a status."""
-    from rich.text import Text
-
     from agentrelay.workstream.cli import report
 
     def safely(workstream_id: str) -> LaneReport:
@@ -342,8 +352,7 @@ def _carry_out(
     wanted = tuple(dict.fromkeys(ids))
     console = report.make_console(stderr=True)
     waiting = f"{doing} {', '.join(report.visible(name) for name in wanted)}"
-    # An ASCII spinner, shown on a terminal only.
-    with console.status(Text(waiting), spinner="line"):
+    with (meter or Meter()).show(console, waiting):
         done = dict(in_parallel(wanted, safely))
     reports = [done[name] for name in wanted]
     if context.meta[JSON]:

@@ -1,5 +1,6 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
+from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
 from agentrelay.workstream.implementations.workstream_doctor import (
@@ -29,6 +30,7 @@ from agentrelay.workstream.implementations.workstream_rescue import (
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
 __all__ = [
+    "CheckoutProgress",
     "Finding",
     "FindingLevel",
     "FoundLane",

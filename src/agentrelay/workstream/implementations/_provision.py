@@ -80,6 +80,7 @@ class _Provision:
         remote: Where the lane is pushed.
         record: The lane's record as it is on disk.
         is_known: Whether an earlier run recorded that the lane is ours.
+        tell: Whom to tell how far the files are.
         created_branch_at: Commit this run created the branch at, if it did.
         created_entry: Entry this run made, if it did.
     """
@@ -90,6 +91,7 @@ class _Provision:
     remote: RemoteEnd
     record: LaneRecord
     is_known: bool
+    tell: Callable[[int, int, int], None] | None = None
     created_branch_at: str | None = None
     created_entry: Entry | None = None
 
@@ -101,6 +103,7 @@ def provision(
     access: RemoteAccess,
     lane_timeout_s: float,
     confirm: Callable[[], None] | None = None,
+    tell: Callable[[int, int, int], None] | None = None,
 ) -> None:
     """Prepare one lane; see ``GitWorkstreamPreparer.prepare_workstream``.
 
@@ -110,6 +113,7 @@ def provision(
         access: How to reach the remote.
         lane_timeout_s: Longest wait for another holder of the lane, in seconds.
         confirm: Called once the lane is held; what it raises ends the matter.
+        tell: Called with files done, files in all and bytes done; it must not raise.
 
     Raises:
         WorkstreamError: As documented there.
@@ -123,7 +127,7 @@ def provision(
     # From the start, when git replaced the configuration just when it was read.
     reading(
         lambda: _provision(
-            lane, runtime, access=access, lane_timeout_s=lane_timeout_s, confirm=confirm
+            lane, runtime, access=access, lane_timeout_s=lane_timeout_s, confirm=confirm, tell=tell
         ),
         torn=is_torn,
     )
@@ -136,6 +140,7 @@ def _provision(
     access: RemoteAccess,
     lane_timeout_s: float,
     confirm: Callable[[], None] | None,
+    tell: Callable[[int, int, int], None] | None,
 ) -> None:
     repository = open_repository(lane.repo_path)
     refuse_links(lane.worktree_path, below=lane.repo_path)
@@ -156,7 +161,7 @@ def _provision(
             confirm()
         sweep_own_dir(repository)
         record = read_lane_record(repository, lane)
-        run = _Provision(lane, runtime, repository, end, record, record.is_ours)
+        run = _Provision(lane, runtime, repository, end, record, record.is_ours, tell)
         try:
             with repository_failures(f"prepare lane '{lane}'", path=repository.path):
                 _run(run)
@@ -202,7 +207,7 @@ def _run(run: _Provision) -> None:
         if run.created_entry is None:
             keep_files(repository, lane, runtime, entry)
         clear_operation(entry)
-        check_out(lane.worktree_path)
+        check_out(lane.worktree_path, tell=run.tell)
         unlock_entry(entry)
     _push(run, remote_tip)
     set_upstream(repository, lane.branch, remote=run.remote.access.remote)
