@@ -98,24 +98,26 @@ def index_extension(where: Where, signature: bytes) -> Inject:
 
 @contextmanager
 def a_missing_object(place: Place) -> Iterator[None]:
-    """Lose a file of the base commit on this disk."""
+    """Lose a file of the base commit on this disk; the user's checkout has it no more either."""
     blob = place.handle().revparse_single("main:README.md")
     path = place.git_dir / "objects" / str(blob.id)[:2] / str(blob.id)[2:]
     aside = path.rename(place.git_dir / "aside")
-    yield
+    with written(place.repo / "README.md", b"edited\n"):
+        yield
     aside.rename(path)
 
 
 @contextmanager
 def a_corrupt_object(place: Place) -> Iterator[None]:
-    """Damage a file of the base commit on this disk."""
+    """Damage a file of the base commit on this disk; the user's checkout has another one."""
     blob = place.handle().revparse_single("main:README.md")
     path = place.git_dir / "objects" / str(blob.id)[:2] / str(blob.id)[2:]
     data = path.read_bytes()
     # The clone shares its object files with the remote: a new file, not the old one.
     path.unlink()
     path.write_bytes(b"not an object")
-    yield
+    with written(place.repo / "README.md", b"edited\n"):
+        yield
     path.chmod(0o600)
     path.write_bytes(data)
 

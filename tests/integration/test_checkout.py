@@ -275,6 +275,17 @@ def test_a_missing_object_is_named_whoever_met_it(bare: Path) -> None:
     assert not (repository.worktrees_admin_dir / lane.admin_name / "index").exists()
 
 
+def test_a_lost_object_is_no_loss_where_the_checkout_has_its_bytes(
+    project: OpenRepository,
+) -> None:
+    """They are proved by their hash, which is all an object's name is."""
+    blob = str(pygit2.hash(b"a = 1\n"))
+    (project.common_dir / "objects" / blob[:2] / blob[2:]).unlink()
+    lane = make(project)
+    assert (lane.worktree_path / "src" / "deep" / "a.py").read_bytes() == b"a = 1\n"
+    assert dirty(lane) == {}
+
+
 # --- what is left to libgit2 ------------------------------------------------------------
 
 

@@ -525,7 +525,7 @@ def test_an_accident_is_one_lanes_too(world: World, monkeypatch: pytest.MonkeyPa
         raise MemoryError("no more")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pygit2.Repository, "checkout_head", fall_over)
+        patch.setattr(pygit2.Repository, "read", fall_over)
         lane = the_lane(run(scene))
     assert lane.outcome is LaneOutcome.FAILED
     assert lane.concerns[-1] == "unexpected MemoryError: no more"

@@ -15,6 +15,7 @@ from typing import Literal, Optional, assert_type
 from agentrelay.workstream import (
     AheadBehind,
     ChangedPath,
+    CheckoutProgress,
     CloneProgress,
     CommitInfo,
     CommitRefusedError,
@@ -194,6 +195,13 @@ def status_is_text(status: WorkstreamStatus) -> str:
 # --- implementations and their settings -------------------------------------------------
 
 
+def listen(progress: CheckoutProgress) -> None:
+    """Numbers of files and bytes, and whose they are."""
+    assert_type(progress.workstream_id, str)
+    assert_type((progress.files_done, progress.files_total), tuple[int, int])
+    assert_type(progress.bytes_done, int)
+
+
 def settings(repo: Path, ask: Callable[[], str]) -> None:
     """Pass every setting by name, each kind of token, and both kinds of operand."""
     GitWorkstreamPreparer(
@@ -205,6 +213,7 @@ def settings(repo: Path, ask: Callable[[], str]) -> None:
         ssh_key=repo / "id_ed25519",
         lane_timeout_s=5,
         network_timeout_s=60.5,
+        progress=listen,
     )
     GhWorkstreamIntegrator(
         repo_path=repo,

@@ -44,6 +44,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "_changes": ("AheadBehind", "ChangedPath", "CommitInfo", "FileChange", "LaneDiff"),
     "implementations": (
         "CloneProgress",
+        "CheckoutProgress",
         "Finding",
         "FindingLevel",
         "FoundLane",
@@ -71,6 +72,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "restore",
         "teardown_all",
     ),
+    "implementations.checkout_progress": ("CheckoutProgress",),
     "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_auto_merger": ("GhIntegrationAutoMerger",),
     "implementations.workstream_doctor": ("Finding", "FindingLevel", "diagnose"),

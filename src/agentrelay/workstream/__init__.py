@@ -66,6 +66,7 @@ from agentrelay.workstream.errors import (
 
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations import (
+        CheckoutProgress,
         CloneProgress,
         Finding,
         FindingLevel,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AheadBehind",
     "ChangedPath",
+    "CheckoutProgress",
     "CloneProgress",
     "CommitInfo",
     "CommitRefusedError",

@@ -41,11 +41,15 @@ _WORTH_A_LOOK: Final = 200
 _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-def write_files(handle: pygit2.Repository) -> bool:
+def write_files(
+    handle: pygit2.Repository, *, tell: Callable[[int, int, int], None] | None = None
+) -> bool:
     """Write the files and the index of HEAD to an empty worktree, if all of it is plain.
 
     Args:
         handle: Repository opened at a worktree nobody has been given yet.
+        tell: Called with files done, files in all and bytes done, now and then, by the
+            caller's thread.
 
     Returns:
         Whether it was done. If not, a checkout by libgit2 is wanted: nothing was written, or
@@ -67,7 +71,7 @@ def write_files(handle: pygit2.Repository) -> bool:
         # An object is missing, or is none: libgit2 says so in its own words.
         return False
     try:
-        _Checkout(handle, tree_id, tree).run()
+        _Checkout(handle, tree_id, tree, tell).run()
     except (FileExistsError, FileNotFoundError):
         # Names that are one to this file system, or somebody is at work in here.
         return False
@@ -77,13 +81,21 @@ def write_files(handle: pygit2.Repository) -> bool:
 class _Checkout:
     """One checkout, and what its threads share."""
 
-    def __init__(self, handle: pygit2.Repository, tree_id: pygit2.Oid, tree: PlainTree) -> None:
+    def __init__(
+        self,
+        handle: pygit2.Repository,
+        tree_id: pygit2.Oid,
+        tree: PlainTree,
+        tell: Callable[[int, int, int], None] | None,
+    ) -> None:
         self._handle = handle
         self._worktree_path = Path(handle.workdir)
         self._tree_id = tree_id
         self._tree = tree
         self._written = Written(tree.count)
         self._writer: PlainWriter | None = None
+        self._tell = tell
+        self._told = [0, 0]
 
     def run(self) -> None:
         """Write everything, the index last."""
@@ -101,6 +113,7 @@ class _Checkout:
                 self._share_out(missing, target, source=None)
             if self._tree.links:
                 self._open_writer().write_links(self._tree.links, target, self._written)
+            self._report()
         finally:
             os.close(target)
         write_index(
@@ -138,6 +151,7 @@ class _Checkout:
         missing: list[PlainFolder] = []
         with self._helper(shares, target, worth_it=_count(folders) >= _WORTH_A_THREAD):
             while share := _taken(shares.popleft):
+                self._report()
                 if source is None:
                     self._open_writer().write_files(share, target, self._written)
                     continue
@@ -179,6 +193,13 @@ class _Checkout:
                 thread.join()
         if failures:
             raise failures[0]
+
+    def _report(self) -> None:
+        """Say how far the files are."""
+        if self._tell is not None:
+            fresh = self._written.sizes[self._told[0] :]
+            self._told = [self._told[0] + len(fresh), self._told[1] + sum(fresh)]
+            self._tell(self._told[0], self._tree.count, self._told[1])
 
     def _open_writer(self) -> PlainWriter:
         """Return this thread's own writer."""

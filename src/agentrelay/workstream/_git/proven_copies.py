@@ -41,20 +41,23 @@ class Written:
     Attributes:
         records: The entries of the index; empty where nothing was written yet.
         newest_ns: Modification time of the youngest file, in nanoseconds.
+        sizes: Sizes of the files in bytes, in the order they were written.
     """
 
-    __slots__ = ("newest_ns", "records")
+    __slots__ = ("newest_ns", "records", "sizes")
 
     def __init__(self, count: int) -> None:
         """Begin with nothing of ``count`` files."""
         self.records = [b""] * count
         self.newest_ns = 0
+        self.sizes: list[int] = []
 
     def note(
         self, status: os.stat_result, mode: int, object_id: bytes, path: bytes, place: int
     ) -> None:
         """Note a file that is complete; several threads may."""
         self.records[place] = index_record(status, mode, object_id, path)
+        self.sizes.append(status.st_size)
         # Not "max" of a shared number: another thread's may be lost in between.
         while status.st_mtime_ns > self.newest_ns:
             self.newest_ns = status.st_mtime_ns

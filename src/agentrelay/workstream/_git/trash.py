@@ -14,7 +14,17 @@ from typing import Final
 
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["remove_tree", "set_aside", "sweep_trash", "unlink_tree"]
+if sys.platform != "win32":
+    import fcntl
+
+__all__ = [
+    "is_being_unlinked",
+    "lock_grave",
+    "remove_tree",
+    "set_aside",
+    "sweep_trash",
+    "unlink_tree",
+]
 
 # Each further try needs another thread to sweep at that very moment.
 _MOST_TRIES: Final = 100
@@ -114,8 +124,9 @@ def unlink_tree(grave: Path | None) -> None:
 def sweep_trash(trash_dir: Path) -> None:
     """Unlink what crashed processes left in a trash directory.
 
-    What lies there was examined before it was renamed. Another thread may be unlinking
-    the same tree just now; each file goes once.
+    What lies there was examined before it was renamed. A tree that a living process has
+    locked is left to it; another thread may be unlinking one just now all the same, and each
+    file goes once.
 
     Raises:
         LaneConflictError: The trash directory is a link: what is there was never thrown away.
@@ -124,10 +135,50 @@ def sweep_trash(trash_dir: Path) -> None:
     _refuse_link(trash_dir)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(trash_dir)):
-            unlink_tree(trash_dir / name)
+            if not is_being_unlinked(trash_dir / name):
+                unlink_tree(trash_dir / name)
     with contextlib.suppress(OSError):
         # Empty from the start: its maker was killed right after.
         trash_dir.rmdir()
+
+
+def lock_grave(grave: Path) -> int | None:
+    """Lock what :func:`set_aside` returned while it is unlinked.
+
+    Returns:
+        A descriptor that holds the lock until it is closed or its process dies, or ``None``
+        where that cannot be had.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(grave, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_being_unlinked(grave: Path) -> bool:
+    """Tell whether a living process, this one included, has locked a tree to unlink it."""
+    if sys.platform == "win32":
+        return False
+    try:
+        descriptor = os.open(grave, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        # Gone, closed to us, or no folder at all.
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def remove_tree(path: Path) -> None:

@@ -16,10 +16,12 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pygit2
+import pygit2.callbacks
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git.checkout import write_files
@@ -61,6 +63,8 @@ _OPERATION_FILES: Final = (
     "REBASE_HEAD",
     "SQUASH_MSG",
 )
+# How often progress is told, in files.
+_TOLD_EACH: Final = 100
 _OPERATION_DIRS: Final = ("rebase-merge", "rebase-apply", "sequencer")
 
 
@@ -213,7 +217,9 @@ def refuse_foreign_files(
     )
 
 
-def check_out(worktree_path: Path) -> pygit2.Repository:
+def check_out(
+    worktree_path: Path, *, tell: Callable[[int, int, int], None] | None = None
+) -> pygit2.Repository:
     """Write the files and the index of a half-made worktree's HEAD.
 
     The worktree has not been handed to anybody yet, so a file that a killed process
@@ -221,6 +227,8 @@ def check_out(worktree_path: Path) -> pygit2.Repository:
 
     Args:
         worktree_path: A worktree made by :func:`link_worktree`.
+        tell: Called with files done, files in all and bytes done, now and then; it must not
+            raise.
 
     Returns:
         A handle on the worktree.
@@ -233,17 +241,32 @@ def check_out(worktree_path: Path) -> pygit2.Repository:
         "otherwise look at the disk. Nothing of the lane was handed out."
     )
     with repository_failures("check out the files", path=worktree_path, hint=hint):
-        return reading(lambda: _written(worktree_path), torn=is_torn)
+        return reading(lambda: _written(worktree_path, tell), torn=is_torn)
 
 
-def _written(worktree_path: Path) -> pygit2.Repository:
+class _Listening(pygit2.callbacks.CheckoutCallbacks):
+    """Passes on how far libgit2 is; not of each file."""
+
+    def __init__(self, tell: Callable[[int, int, int], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def checkout_progress(self, path: str, completed_steps: int, total_steps: int) -> None:  # noqa: ARG002 - pygit2's signature
+        if completed_steps % _TOLD_EACH == 0 or completed_steps == total_steps:
+            self._tell(completed_steps, total_steps, 0)
+
+
+def _written(
+    worktree_path: Path, tell: Callable[[int, int, int], None] | None
+) -> pygit2.Repository:
     handle = pygit2.Repository(str(worktree_path))
     # A killed checkout leaves its own index lock; nobody else works in here yet.
     Path(handle.path, "index.lock").unlink(missing_ok=True)
-    if write_files(handle):
+    if write_files(handle, tell=tell):
         return handle
     strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
-    handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
+    callbacks = None if tell is None else _Listening(tell)
+    handle.checkout_head(strategy=strategy, callbacks=callbacks)  # type: ignore[no-untyped-call]  # pygit2 has no types there
     return handle
 
 

@@ -22,6 +22,7 @@ from agentrelay.workstream import (
     prepare_all,
     teardown_all,
 )
+from agentrelay.workstream.cli.meter import Meter
 from agentrelay.workstream.cli.options import (
     DEBUG,
     JSON,
@@ -118,6 +119,7 @@ def prepare(
     the way and is not this lane's is left alone, and the lane fails.
     """
     place, settings = split_options(given)
+    meter = Meter()
 
     def fresh(workstream_id: str) -> WorkstreamRuntime:
         return _fresh(place, workstream_id, base=base, target=target)
@@ -126,7 +128,7 @@ def prepare(
         from agentrelay.workstream.cli.report import LaneReport
 
         runtime = fresh(workstream_id)
-        runner, _ = standard_runner(place, **settings)
+        runner, _ = standard_runner(place, progress=meter, **settings)
         try:
             runner.prepare(runtime)
         except Exception as error:  # noqa: BLE001 - each lane has a result of its own
@@ -137,7 +139,7 @@ def prepare(
         from agentrelay.workstream.cli.report import LaneReport
 
         runtimes, reports = _each_loaded(place.graph, names, fresh)
-        for result in prepare_all(runtimes, preparer_of(place, **settings)):
+        for result in prepare_all(runtimes, preparer_of(place, progress=meter, **settings)):
             reports[result.runtime.spec.id] = LaneReport.of(
                 place.graph, result.runtime, failure=result.error
             )
@@ -151,6 +153,7 @@ def prepare(
         doing="Preparing",
         batch=batch,
         columns=("branch", "worktree path"),
+        meter=meter,
     )
 
 
@@ -316,10 +319,9 @@ def _carry_out(
     doing: str,
     columns: tuple[str, ...],
     batch: Callable[[tuple[str, ...]], dict[str, LaneReport]] | None = None,
+    meter: Meter | None = None,
 ) -> None:
     """Do one step for every lane at once, report in the order asked, and end with a status."""
-    from rich.text import Text
-
     from agentrelay.workstream.cli import report
 
     def safely(workstream_id: str) -> LaneReport:
@@ -331,8 +333,7 @@ def _carry_out(
     wanted = tuple(dict.fromkeys(ids))
     console = report.make_console(stderr=True)
     waiting = f"{doing} {', '.join(report.visible(name) for name in wanted)}"
-    # An ASCII spinner, shown on a terminal only.
-    with console.status(Text(waiting), spinner="line"):
+    with (meter or Meter()).show(console, waiting):
         if batch is None or len(wanted) == 1:
             done = dict(in_parallel(wanted, safely))
         else:

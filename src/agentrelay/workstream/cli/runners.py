@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agentrelay.workstream import CheckoutProgress
     from agentrelay.workstream.cli.lanes import Place
 
 __all__ = ["Witness", "preparer_of", "standard_runner", "teardown_of"]
@@ -58,6 +59,7 @@ def standard_runner(
     token: TokenSource = None,
     api_url: str | None = None,
     full_name: str | None = None,
+    progress: Callable[[CheckoutProgress], None] | None = None,
 ) -> tuple[StandardWorkstreamRunner, Witness]:
     """Return the standard runner for one lane, and who remembers what it swallows."""
     integrator = GhWorkstreamIntegrator(
@@ -72,16 +74,27 @@ def standard_runner(
         place, remote=remote, ssh_key=ssh_key, token=token, api_url=api_url, full_name=full_name
     )
     witness = Witness(integrator, teardown)
-    preparer = preparer_of(place, remote=remote, ssh_key=ssh_key, token=token)
+    preparer = preparer_of(place, remote=remote, ssh_key=ssh_key, token=token, progress=progress)
     return StandardWorkstreamRunner(preparer, witness, witness), witness
 
 
 def preparer_of(
-    place: Place, *, remote: str, ssh_key: Path | None, token: TokenSource = None
+    place: Place,
+    *,
+    remote: str,
+    ssh_key: Path | None,
+    token: TokenSource = None,
+    progress: Callable[[CheckoutProgress], None] | None = None,
 ) -> GitWorkstreamPreparer:
     """Return what prepares the lanes of one place."""
     return GitWorkstreamPreparer(
-        place.repo, place.graph, run_dir=place.run_dir, remote=remote, ssh_key=ssh_key, token=token
+        place.repo,
+        place.graph,
+        run_dir=place.run_dir,
+        remote=remote,
+        ssh_key=ssh_key,
+        token=token,
+        progress=progress,
     )
 
 

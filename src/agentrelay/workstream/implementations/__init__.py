@@ -1,5 +1,6 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
+from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
 from agentrelay.workstream.implementations.workstream_batch import (
@@ -40,6 +41,7 @@ from agentrelay.workstream.implementations.workstream_workspace import (
 )
 
 __all__ = [
+    "CheckoutProgress",
     "CloneProgress",
     "Finding",
     "FindingLevel",

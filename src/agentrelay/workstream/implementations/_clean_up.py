@@ -23,7 +23,8 @@ from agentrelay.workstream._git.repository import (
 )
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.sweep import sweep_own_dir
-from agentrelay.workstream._git.trash import set_aside, sweep_trash, unlink_tree
+from agentrelay.workstream._git.trash import set_aside, sweep_trash
+from agentrelay.workstream._git.unlinking import unlink_soon
 from agentrelay.workstream._git.worktree_entries import (
     Entry,
     entry_at,
@@ -344,14 +345,19 @@ def _discard(run: CleanUp, entry: Entry) -> None:
     with run.repository.metadata_section():
         aside = set_aside(run.lane.worktree_path, trash_dir=run.lane.trash_dir)
         remove_entry(run.repository, entry)
-    unlink_tree(aside)
+    unlink_soon(aside, afterwards=lambda: _drop_empty(run))
     _tidy(run)
 
 
 def _tidy(run: CleanUp) -> None:
     """Remove what crashed clean-ups left, and directories that are empty now."""
+    sweep_trash(run.lane.trash_dir)
+    _drop_empty(run)
+
+
+def _drop_empty(run: CleanUp) -> None:
+    """Remove the directories lanes are in, where they are empty now."""
     lane = run.lane
-    sweep_trash(lane.trash_dir)
     with run.repository.metadata_section():
         # Under the lock: another lane may be about to make its directory in there.
         for directory in (lane.worktree_path, lane.worktrees_dir, lane.worktrees_dir.parent):

@@ -44,6 +44,7 @@ def provision(
     access: RemoteAccess,
     lane_timeout_s: float,
     confirm: Callable[[], None] | None = None,
+    tell: Callable[[int, int, int], None] | None = None,
 ) -> None:
     """Prepare one lane; see ``GitWorkstreamPreparer.prepare_workstream``.
 
@@ -53,6 +54,7 @@ def provision(
         access: How to reach the remote.
         lane_timeout_s: Longest wait for another holder of the lane, in seconds.
         confirm: Called once the lane is held; what it raises ends the matter.
+        tell: Called with files done, files in all and bytes done; it must not raise.
 
     Raises:
         WorkstreamError: As documented there.
@@ -61,7 +63,7 @@ def provision(
     # From the start, when git replaced the configuration just when it was read.
     reading(
         lambda: _provision(
-            lane, runtime, access=access, lane_timeout_s=lane_timeout_s, confirm=confirm
+            lane, runtime, access=access, lane_timeout_s=lane_timeout_s, confirm=confirm, tell=tell
         ),
         torn=is_torn,
     )
@@ -74,6 +76,7 @@ def _provision(
     access: RemoteAccess,
     lane_timeout_s: float,
     confirm: Callable[[], None] | None,
+    tell: Callable[[int, int, int], None] | None,
 ) -> None:
     repository = open_repository(lane.repo_path)
     look_around(repository, lane, lane_timeout_s=lane_timeout_s)
@@ -82,7 +85,7 @@ def _provision(
         if confirm is not None:
             confirm()
         sweep_own_dir(repository)
-        run = begin(lane, runtime, repository, end)
+        run = begin(lane, runtime, repository, end, tell=tell)
         try:
             with repository_failures(f"prepare lane '{lane}'", path=repository.path):
                 make(run, end.fetch(branches_of(run)))

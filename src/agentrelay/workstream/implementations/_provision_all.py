@@ -37,6 +37,7 @@ from agentrelay.workstream.implementations._rounds import (
     rounds,
     unique,
 )
+from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress, teller
 
 __all__ = ["provision_all"]
 
@@ -48,6 +49,7 @@ class _Job:
     Attributes:
         lane: Names and paths.
         runtime: The runtime to fill in.
+        tell: Whom to tell how far its files are.
         begun: Its steps, once it is held.
         update: The push it needs, once that is known.
         error: What stopped it.
@@ -55,6 +57,7 @@ class _Job:
 
     lane: Lane
     runtime: WorkstreamRuntime
+    tell: Callable[[int, int, int], None] | None = None
     begun: Provision | None = None
     update: RefUpdate | None = None
     error: Exception | None = None
@@ -72,6 +75,7 @@ def provision_all(
     access: RemoteAccess,
     lane_timeout_s: float,
     workers: int,
+    listener: Callable[[CheckoutProgress], None] | None = None,
 ) -> list[Exception | None]:
     """Prepare lanes of one repository.
 
@@ -81,11 +85,12 @@ def provision_all(
         lane_timeout_s: Longest wait for other holders of the lanes, all together, in
             seconds; anew for each round of lanes.
         workers: How many threads make lanes at once.
+        listener: Whom to tell how far the files of each lane are, from any of the threads.
 
     Returns:
         In the same order ``None``, or what stopped the lane.
     """
-    jobs = [_Job(lane, runtime) for lane, runtime in wanted]
+    jobs = [_Job(lane, runtime, teller(runtime, listener)) for lane, runtime in wanted]
     for job in jobs:
         _attempt(job, lambda job: check_own_base(job.lane, job.runtime))
     for some in rounds([job for job in jobs if job.error is None]):
@@ -103,7 +108,11 @@ def provision_all(
             _attempt(
                 job,
                 lambda job: provision(
-                    job.lane, job.runtime, access=access, lane_timeout_s=lane_timeout_s
+                    job.lane,
+                    job.runtime,
+                    access=access,
+                    lane_timeout_s=lane_timeout_s,
+                    tell=job.tell,
                 ),
             )
     return [job.error for job in jobs]
@@ -216,7 +225,7 @@ class _Round:
 
 def _begin(job: _Job, own: OpenRepository, end: RemoteEnd) -> None:
     """Read what is on record of the lane."""
-    job.begun = begin(job.lane, job.runtime, own, replace(end, repository=own))
+    job.begun = begin(job.lane, job.runtime, own, replace(end, repository=own), tell=job.tell)
 
 
 def _make(job: _Job, there: Mapping[str, str | None]) -> None:

@@ -6,7 +6,7 @@ has the network and the configuration in between to itself once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -85,6 +85,7 @@ class Provision:
         remote: Where the lane is pushed.
         record: The lane's record as it is on disk.
         is_known: Whether an earlier run recorded that the lane is ours.
+        tell: Whom to tell how far the files are.
         remote_tip: Commit the remote had the lane's branch at, if it had one.
         created_branch_at: Commit this run created the branch at, if it did.
         created_entry: Entry this run made, if it did.
@@ -96,6 +97,7 @@ class Provision:
     remote: RemoteEnd
     record: LaneRecord
     is_known: bool
+    tell: Callable[[int, int, int], None] | None = None
     remote_tip: str | None = None
     created_branch_at: str | None = None
     created_entry: Entry | None = None
@@ -137,15 +139,27 @@ def look_around(repository: OpenRepository, lane: Lane, *, lane_timeout_s: float
 
 
 def begin(
-    lane: Lane, runtime: WorkstreamRuntime, repository: OpenRepository, remote: RemoteEnd
+    lane: Lane,
+    runtime: WorkstreamRuntime,
+    repository: OpenRepository,
+    remote: RemoteEnd,
+    *,
+    tell: Callable[[int, int, int], None] | None = None,
 ) -> Provision:
     """Read what is on record of a lane that is held.
+
+    Args:
+        lane: Names and paths.
+        runtime: The runtime to fill in.
+        repository: Open handle.
+        remote: Where the lane is pushed.
+        tell: Called with files done, files in all and bytes done; it must not raise.
 
     Raises:
         LaneConflictError: The signal directory is another lane's, or another repository's.
     """
     record = read_lane_record(repository, lane)
-    return Provision(lane, runtime, repository, remote, record, record.is_ours)
+    return Provision(lane, runtime, repository, remote, record, record.is_ours, tell)
 
 
 def branches_of(run: Provision) -> list[str]:
@@ -197,7 +211,7 @@ def make(run: Provision, there: Mapping[str, str | None]) -> None:
         if run.created_entry is None:
             keep_files(repository, lane, runtime, entry)
         clear_operation(entry)
-        check_out(lane.worktree_path)
+        check_out(lane.worktree_path, tell=run.tell)
         unlock_entry(entry)
 
 

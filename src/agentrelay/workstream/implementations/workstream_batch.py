@@ -82,6 +82,7 @@ def prepare_all(
         access=access,
         lane_timeout_s=preparer.lane_timeout_s,
         workers=threads,
+        listener=preparer.progress,
     )
     errors.update(zip(numbers, found, strict=True))
     return [_prepared(runtime, errors.get(number)) for number, runtime in enumerate(given)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
+from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress, teller
 
 __all__ = ["GitWorkstreamPreparer"]
 
@@ -38,6 +40,9 @@ class GitWorkstreamPreparer:
         network_timeout_s: Longest time one fetch or push may take, in seconds, looked at
             whenever something arrives; a remote that says nothing at all is given up
             after a minute.
+        progress: Called with a ``CheckoutProgress`` every few hundred files while a lane's
+            files are written, in the thread that prepares it. What it raises becomes a
+            concern of the lane.
     """
 
     repo_path: Path
@@ -48,6 +53,9 @@ class GitWorkstreamPreparer:
     ssh_key: Optional[Path] = field(default=None, kw_only=True)
     lane_timeout_s: float = field(default=60.0, kw_only=True)
     network_timeout_s: float = field(default=600.0, kw_only=True)
+    progress: Optional[Callable[[CheckoutProgress], None]] = field(
+        default=None, kw_only=True, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Seal the token, so that no repr, dump or pickle of this object shows it."""
@@ -86,4 +94,5 @@ class GitWorkstreamPreparer:
             workstream_runtime,
             access=access,
             lane_timeout_s=self.lane_timeout_s,
+            tell=teller(workstream_runtime, self.progress),
         )
