@@ -101,56 +101,64 @@ def over_all(medians: list[float]) -> float:
     return (none + 2 * half + everything) / 4
 
 
-def compare(root: Path, lanes: int) -> None:
-    """Measure and print."""
+def place(root: Path, name: str) -> Path:
+    """Make a bare repository and a clone of it; return the clone."""
     files = {f"src/module{number}.py": CONTENT for number in range(FILES)}
     recipe = RepositoryRecipe((BranchRecipe("main", (CommitRecipe("files", files),)),))
-    remote = create_bare_repository(root / "remote.git", recipe)
-    repo = clone_repository(remote, root / "clone")
-    preparer, teardown = GitWorkstreamPreparer(repo, "bench"), GitWorkstreamTeardown(repo)
-    checked(prepare_all(runtimes(-2, 0), preparer))  # imports and caches
-    checked(teardown_all(runtimes_of(repo, -2, 0), teardown))
+    return clone_repository(
+        create_bare_repository(root / name / "remote.git", recipe), root / name / "clone"
+    )
 
+
+def the_git_program(root: Path, lanes: int) -> list[tuple[float, float]]:
+    """Return its medians beside no, half and all of the lanes."""
+    repo = place(root, "git")
+    preparer = GitWorkstreamPreparer(repo, "bench")
     samples = [by_git(repo)]
-    half, rest = runtimes(0, lanes // 2), runtimes(lanes // 2, lanes)
-    checked(prepare_all(half, preparer))
+    checked(prepare_all(runtimes(0, lanes // 2), preparer))
     samples.append(by_git(repo))
-    checked(prepare_all(rest, preparer))
+    checked(prepare_all(runtimes(lanes // 2, lanes), preparer))
     samples.append(by_git(repo))
-    checked(teardown_all([*half, *rest], teardown))
+    shutil.rmtree(root / "git")
+    return samples
 
-    ours: list[list[float]] = []
-    for _ in range(3):
-        batch = runtimes(0, lanes)
-        started = time.perf_counter()
-        checked(prepare_all(batch, preparer))
-        made = time.perf_counter()
-        checked(teardown_all(batch, teardown))
-        removed = time.perf_counter()
-        ours.append([1000 * (made - started) / lanes, 1000 * (removed - made) / lanes])
+
+def in_a_batch(root: Path, lanes: int) -> tuple[float, float]:
+    """Prepare and remove all lanes in a new place; return milliseconds a lane."""
+    repo, batch = place(root, "batch"), runtimes(0, lanes)
+    started = time.perf_counter()
+    checked(prepare_all(batch, GitWorkstreamPreparer(repo, "bench")))
+    made = time.perf_counter()
+    checked(teardown_all(batch, GitWorkstreamTeardown(repo)))
+    removed = time.perf_counter()
+    shutil.rmtree(root / "batch")
+    return 1000 * (made - started) / lanes, 1000 * (removed - made) / lanes
+
+
+def compare(root: Path, lanes: int) -> None:
+    """Measure and print."""
+    in_a_batch(root, 2)  # imports and caches
+    ours = [in_a_batch(root, lanes)]
+    samples = the_git_program(root, lanes)
+    ours += [in_a_batch(root, lanes) for _ in range(2)]
     print(
-        f"{'in one batch':14} {'git, ms':>8} {'ours, ms':>9} {'ratio':>6}  "
-        f"git beside none, half, all"
+        f"{'in a batch':12} {'git, ms':>8} {'ours, ms':>9} {'ratio':>6}   git beside no, half, all"
     )
     for index, step in enumerate(("prepare", "teardown")):
         medians = [sample[index] for sample in samples]
         theirs, mine = over_all(medians), statistics.median(row[index] for row in ours)
         shown = ", ".join(f"{value:.0f}" for value in medians)
-        print(f"{step:14} {theirs:8.1f} {mine:9.2f} {mine / theirs:6.3f}   {shown}")
+        print(f"{step:12} {theirs:8.1f} {mine:9.2f} {mine / theirs:6.3f}   {shown}")
 
+    repo = place(root, "single")
+    preparer = GitWorkstreamPreparer(repo, "bench")
     few = one_by_one(preparer, runtimes(0, 25))[5:]
     checked(prepare_all(runtimes(25, lanes - 20), preparer))
     many = one_by_one(preparer, runtimes(lanes - 20, lanes))
     tenth, last = statistics.median(few), statistics.median(many)
     print(
-        f"one by one: lane 10 {tenth:.1f} ms, lane {lanes} {last:.1f} ms, {last / tenth:.2f} times"
+        f"one by one   lane 10 {tenth:.1f} ms, lane {lanes} {last:.1f} ms, {last / tenth:.2f} times"
     )
-
-
-def runtimes_of(repo: Path, first: int, last: int) -> list[WorkstreamRuntime]:
-    """Return the runtimes of lanes that were prepared, from disk."""
-    signals = repo / ".workflow" / "bench" / "workstreams"
-    return [WorkstreamRuntime.load(signals / f"o{number}") for number in range(first, last)]
 
 
 def one_by_one(preparer: GitWorkstreamPreparer, some: list[WorkstreamRuntime]) -> list[float]:

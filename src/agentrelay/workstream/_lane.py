@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -335,7 +336,7 @@ class Lane:
         """Full name of the integration branch."""
         return _REF + self.branch
 
-    @property
+    @cached_property
     def worktrees_dir(self) -> Path:
         """Directory that holds the worktrees of the lane's graph."""
         return self.repo_path / WORKTREES_DIR / self.graph
@@ -345,12 +346,12 @@ class Lane:
         """Directory for worktrees that are being unlinked; no graph can have its name."""
         return trash_dir_of(self.repo_path)
 
-    @property
+    @cached_property
     def worktree_path(self) -> Path:
         """Directory of the lane's worktree."""
         return self.worktrees_dir / self.workstream_id
 
-    @property
+    @cached_property
     def admin_name(self) -> str:
         """Name of the lane's entry under the repository's ``worktrees`` directory.
 

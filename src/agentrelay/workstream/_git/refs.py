@@ -27,7 +27,7 @@ from agentrelay.workstream._git.repository import (
     OpenRepository,
     find_packed,
     read_ref,
-    refuse_links,
+    refuse_linked,
 )
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
 
@@ -183,9 +183,9 @@ def refuse_blocked(
         LaneConflictError: There is a ref above or below it, or a link there leads its file
             or its log elsewhere.
     """
-    for top in (repository.common_dir / "refs", repository.common_dir / "logs"):
-        refuse_links(top / ref.removeprefix("refs/" if top.name == "refs" else ""), below=top)
     parts, top_dir = ref.split("/"), os.fspath(repository.common_dir)
+    refuse_linked(f"{top_dir}/refs", parts[1:] if parts[0] == "refs" else parts)
+    refuse_linked(f"{top_dir}/logs", parts)
     shorter = ["/".join(parts[:length]) for length in range(3, len(parts))]
     own_files = [name for name in shorter if os.path.isfile(f"{top_dir}/{name}")]  # noqa: PTH113 - as often as refs are written
     # After their own files, which is the order in which packing moves them.

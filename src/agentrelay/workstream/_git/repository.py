@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ __all__ = [
     "open_repository",
     "read_ref",
     "read_refs",
+    "refuse_linked",
     "refuse_links",
 ]
 
@@ -57,12 +59,12 @@ class OpenRepository:
     path: Path
     common_dir: Path
 
-    @property
+    @cached_property
     def worktrees_admin_dir(self) -> Path:
         """Directory that holds one entry a linked worktree."""
         return self.common_dir / "worktrees"
 
-    @property
+    @cached_property
     def own_dir(self) -> Path:
         """Directory for our locks and half-made things; git ignores it."""
         return self.common_dir / "agentrelay"
@@ -315,9 +317,18 @@ def refuse_links(path: Path, *, below: Path) -> None:
     Raises:
         LaneConflictError: A component between the two is a link.
     """
-    current = os.fspath(below)
-    for part in path.relative_to(below).parts:
-        current = f"{current}/{part}"
+    refuse_linked(os.fspath(below), path.relative_to(below).parts)
+
+
+def refuse_linked(below: str, parts: Sequence[str]) -> None:
+    """Refuse a path like :func:`refuse_links`, given in parts.
+
+    Raises:
+        LaneConflictError: One of them is a link.
+    """
+    current = below
+    for part in parts:
+        current = f"{current}{os.sep}{part}"
         try:
             mode = os.lstat(current).st_mode
         except (FileNotFoundError, NotADirectoryError):

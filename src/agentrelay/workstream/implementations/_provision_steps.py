@@ -148,12 +148,7 @@ def begin(
 ) -> Provision:
     """Read what is on record of a lane that is held.
 
-    Args:
-        lane: Names and paths.
-        runtime: The runtime to fill in.
-        repository: Open handle.
-        remote: Where the lane is pushed.
-        tell: Called with files done, files in all and bytes done; it must not raise.
+    ``tell`` is called with files done, files in all and bytes done, and must not raise.
 
     Raises:
         LaneConflictError: The signal directory is another lane's, or another repository's.
