@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pygit2
 import pytest
-from pygit2.enums import FileMode
+from pygit2.enums import ConfigLevel, FileMode
 from pytest_mock import MockerFixture
 
 from agentrelay.workstream import (
@@ -581,3 +581,50 @@ def test_a_lane_can_be_named_from_its_worktree(workspace: LaneWorkspace) -> None
     """What a workspace says of itself is what the lane's names say."""
     lane = Lane.of(workspace.path.parents[2], "nightly", "parser")
     assert (workspace.path, workspace.branch) == (lane.worktree_path, lane.branch)
+
+
+@pytest.mark.parametrize("where", ["info", "configured", "home", "index", "folder", "autocrlf"])
+def test_rules_for_files_are_found_wherever_git_looks(
+    workspace: LaneWorkspace, where: str, tmp_path: Path
+) -> None:
+    """Line endings are converted and programs refused, wherever the rule stands."""
+    rule = "*.txt text\n*.bin filter=lfs\n"
+    repo = repo_of(workspace)
+    top = workspace.path / "deep"
+    top.mkdir()
+    settings = pygit2.settings
+    xdg = settings.search_path[ConfigLevel.XDG]
+    try:
+        if where == "info":
+            (Path(repo.path) / "info" / "attributes").write_text(rule)
+        elif where == "configured":
+            (tmp_path / "rules").write_text(rule)
+            repo.config["core.attributesfile"] = str(tmp_path / "rules")
+        elif where == "home":
+            (tmp_path / "attributes").write_text(rule)
+            settings.search_path[ConfigLevel.XDG] = str(tmp_path)
+        elif where == "autocrlf":
+            repo.config["core.autocrlf"] = "input"
+        else:
+            folder = top if where == "folder" else workspace.path
+            (folder / ".gitattributes").write_text(rule)
+        if where == "index":
+            workspace.commit("Rules", [".gitattributes"])
+            (workspace.path / ".gitattributes").unlink()
+        (top / "a.txt").write_bytes(b"one\r\ntwo\r\n")
+        (top / "b.bin").write_text("raw\n")
+        workspace.commit("Text", ["deep/a.txt"])
+        assert contents(workspace)["deep/a.txt"] == b"one\ntwo\n"
+        if where != "autocrlf":
+            with pytest.raises(CommitRefusedError, match="LFS"):
+                workspace.commit("Raw", ["deep/b.bin"])
+    finally:
+        settings.search_path[ConfigLevel.XDG] = xdg
+
+
+def test_rules_that_cannot_be_read_are_asked_for(workspace: LaneWorkspace) -> None:
+    """A folder of that name says nothing, and what libgit2 makes of it counts."""
+    (workspace.path / ".gitattributes").mkdir()
+    write(workspace, a="1\r\n")
+    workspace.commit("A")
+    assert contents(workspace)["a"] == b"1\r\n"
