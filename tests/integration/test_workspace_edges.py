@@ -628,3 +628,20 @@ def test_rules_that_cannot_be_read_are_asked_for(workspace: LaneWorkspace) -> No
     write(workspace, a="1\r\n")
     workspace.commit("A")
     assert contents(workspace)["a"] == b"1\r\n"
+
+
+def test_an_index_that_a_killed_commit_locked_is_free_again(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """Any lane's next step frees it, for git too; a lock of somebody else's is left alone."""
+    repo = workspace.path.parents[2]
+    other = workspace_in(agentrelay_world, repo, "lexer")
+    held = repo / ".git" / "agentrelay" / "held" / "0123456789abcdef"
+    held.write_bytes(b"half an index")
+    locks = [Path(handle_of(lane).path) / "index.lock" for lane in (workspace, other)]
+    locks[0].hardlink_to(held)
+    locks[1].write_bytes(b"git's")
+    write(other, a="1\n")
+    agentrelay_world.preparer(repo).prepare_workstream(other.runtime)
+    assert [lock.exists() for lock in locks] == [False, True]
+    assert not held.exists()
