@@ -295,6 +295,33 @@ def test_a_runtime_that_names_another_place_is_refused(
     agentrelay_world.check()
 
 
+@pytest.mark.parametrize("path", ["/", "/somewhere", "/a/b/c/d"])
+def test_a_runtime_with_any_other_path_is_refused(workspace: LaneWorkspace, path: str) -> None:
+    """However short it is."""
+    runtime = WorkstreamRuntime(workspace.runtime.spec)
+    runtime.state.branch_name = workspace.branch
+    runtime.state.worktree_path = Path(path)
+    with pytest.raises(LaneConflictError, match="is not the worktree of"):
+        open_lane(runtime)
+
+
+def test_a_record_of_another_worktree_is_not_believed(workspace: LaneWorkspace) -> None:
+    """Who opens a lane by its path works in that one and in no other."""
+    assert workspace.runtime.state.signal_dir is not None
+    record = workspace.runtime.state.signal_dir / "lane.json"
+    record.write_text(record.read_text().replace("nightly/parser", "nightly/lexer"))
+    with pytest.raises(LaneConflictError, match="is of another worktree"):
+        open_lane(workspace.path)
+
+
+def test_a_link_straight_into_a_worktree_leads_to_its_lane(
+    workspace: LaneWorkspace, tmp_path: Path
+) -> None:
+    """An agent may see its lane under another name."""
+    (tmp_path / "mine").symlink_to(workspace.path)
+    assert open_lane(tmp_path / "mine").path == workspace.path
+
+
 def test_a_lane_that_git_added_anew_is_found_by_its_path(
     agentrelay_world: World, workspace: LaneWorkspace
 ) -> None:
