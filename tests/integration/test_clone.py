@@ -248,7 +248,7 @@ def test_a_place_that_cannot_be_replaced_is_said(
     """A disk may be mounted there."""
     world, path = agentrelay_world, place(agentrelay_world)
     path.mkdir(parents=True)
-    mocker.patch("pathlib.os.rename", side_effect=OSError(errno.EBUSY, "Device or resource busy"))
+    mocker.patch("os.rename", side_effect=OSError(errno.EBUSY, "Device or resource busy"))
     with pytest.raises(RepositoryError, match="Device or resource busy"):
         clone(world.remote_url, path, token=world.token)
     assert os.listdir(path.parent) == [path.name]

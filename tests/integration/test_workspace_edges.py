@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pygit2
 import pytest
-from pygit2.enums import FileMode
+from pygit2.enums import ConfigLevel, FileMode
 from pytest_mock import MockerFixture
 
 from agentrelay.workstream import (
@@ -293,6 +293,33 @@ def test_a_runtime_that_names_another_place_is_refused(
     with pytest.raises(LaneConflictError, match="is not the worktree of"):
         open_lane(runtime)
     agentrelay_world.check()
+
+
+@pytest.mark.parametrize("path", ["/", "/somewhere", "/a/b/c/d"])
+def test_a_runtime_with_any_other_path_is_refused(workspace: LaneWorkspace, path: str) -> None:
+    """However short it is."""
+    runtime = WorkstreamRuntime(workspace.runtime.spec)
+    runtime.state.branch_name = workspace.branch
+    runtime.state.worktree_path = Path(path)
+    with pytest.raises(LaneConflictError, match="is not the worktree of"):
+        open_lane(runtime)
+
+
+def test_a_record_of_another_worktree_is_not_believed(workspace: LaneWorkspace) -> None:
+    """Who opens a lane by its path works in that one and in no other."""
+    assert workspace.runtime.state.signal_dir is not None
+    record = workspace.runtime.state.signal_dir / "lane.json"
+    record.write_text(record.read_text().replace("nightly/parser", "nightly/lexer"))
+    with pytest.raises(LaneConflictError, match="is of another worktree"):
+        open_lane(workspace.path)
+
+
+def test_a_link_straight_into_a_worktree_leads_to_its_lane(
+    workspace: LaneWorkspace, tmp_path: Path
+) -> None:
+    """An agent may see its lane under another name."""
+    (tmp_path / "mine").symlink_to(workspace.path)
+    assert open_lane(tmp_path / "mine").path == workspace.path
 
 
 def test_a_lane_that_git_added_anew_is_found_by_its_path(
@@ -581,3 +608,67 @@ def test_a_lane_can_be_named_from_its_worktree(workspace: LaneWorkspace) -> None
     """What a workspace says of itself is what the lane's names say."""
     lane = Lane.of(workspace.path.parents[2], "nightly", "parser")
     assert (workspace.path, workspace.branch) == (lane.worktree_path, lane.branch)
+
+
+@pytest.mark.parametrize("where", ["info", "configured", "home", "index", "folder", "autocrlf"])
+def test_rules_for_files_are_found_wherever_git_looks(
+    workspace: LaneWorkspace, where: str, tmp_path: Path
+) -> None:
+    """Line endings are converted and programs refused, wherever the rule stands."""
+    rule = "*.txt text\n*.bin filter=lfs\n"
+    repo = repo_of(workspace)
+    top = workspace.path / "deep"
+    top.mkdir()
+    settings = pygit2.settings
+    xdg = settings.search_path[ConfigLevel.XDG]
+    try:
+        if where == "info":
+            (Path(repo.path) / "info" / "attributes").write_text(rule)
+        elif where == "configured":
+            (tmp_path / "rules").write_text(rule)
+            repo.config["core.attributesfile"] = str(tmp_path / "rules")
+        elif where == "home":
+            (tmp_path / "attributes").write_text(rule)
+            settings.search_path[ConfigLevel.XDG] = str(tmp_path)
+        elif where == "autocrlf":
+            repo.config["core.autocrlf"] = "input"
+        else:
+            folder = top if where == "folder" else workspace.path
+            (folder / ".gitattributes").write_text(rule)
+        if where == "index":
+            workspace.commit("Rules", [".gitattributes"])
+            (workspace.path / ".gitattributes").unlink()
+        (top / "a.txt").write_bytes(b"one\r\ntwo\r\n")
+        (top / "b.bin").write_text("raw\n")
+        workspace.commit("Text", ["deep/a.txt"])
+        assert contents(workspace)["deep/a.txt"] == b"one\ntwo\n"
+        if where != "autocrlf":
+            with pytest.raises(CommitRefusedError, match="LFS"):
+                workspace.commit("Raw", ["deep/b.bin"])
+    finally:
+        settings.search_path[ConfigLevel.XDG] = xdg
+
+
+def test_rules_that_cannot_be_read_are_asked_for(workspace: LaneWorkspace) -> None:
+    """A folder of that name says nothing, and what libgit2 makes of it counts."""
+    (workspace.path / ".gitattributes").mkdir()
+    write(workspace, a="1\r\n")
+    workspace.commit("A")
+    assert contents(workspace)["a"] == b"1\r\n"
+
+
+def test_an_index_that_a_killed_commit_locked_is_free_again(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """Any lane's next step frees it, for git too; a lock of somebody else's is left alone."""
+    repo = workspace.path.parents[2]
+    other = workspace_in(agentrelay_world, repo, "lexer")
+    held = repo / ".git" / "agentrelay" / "held" / "0123456789abcdef"
+    held.write_bytes(b"half an index")
+    locks = [Path(handle_of(lane).path) / "index.lock" for lane in (workspace, other)]
+    locks[0].hardlink_to(held)
+    locks[1].write_bytes(b"git's")
+    write(other, a="1\n")
+    agentrelay_world.preparer(repo).prepare_workstream(other.runtime)
+    assert [lock.exists() for lock in locks] == [False, True]
+    assert not held.exists()

@@ -149,7 +149,7 @@ def _apply(root: Path, edit: Edit) -> None:
         more_arguments = ["-N"] if kind == "announce" else []
         git(root, "add", "--force", *more_arguments, "--", path)
     elif kind == "unstage":
-        git(root, "rm", "-q", "--cached", "--ignore-unmatch", "--", path)
+        git(root, "rm", "-q", "-r", "--cached", "--ignore-unmatch", "--", path)
 
 
 def _start_over(workspace: LaneWorkspace, edits: list[Edit]) -> Path:

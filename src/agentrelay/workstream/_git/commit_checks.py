@@ -13,6 +13,7 @@ from typing import Final
 import pygit2
 from pygit2.enums import FileMode
 
+from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream.errors import CommitRefusedError
 
 __all__ = ["FileChecks", "refuse_paths"]
@@ -50,10 +51,12 @@ class FileChecks:
     Attributes:
         handle: Repository opened at the working tree.
         largest_bytes: Size of a file from which on it is refused, in bytes.
+        rules: The rules of the working tree.
     """
 
     handle: pygit2.Repository
     largest_bytes: int
+    rules: FileRules
     _found: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def look_at_file(self, path: str, seen: os.stat_result) -> None:
@@ -88,6 +91,8 @@ class FileChecks:
             )
 
     def _look_at_attributes(self, path: str, beginning: Callable[[], bytes]) -> None:
+        if not self.rules.may_need_program(path):
+            return
         name = os.fsencode(path)
         driver = self.handle.get_attr(name, "filter")
         if driver == "lfs":

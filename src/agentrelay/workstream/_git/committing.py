@@ -20,6 +20,7 @@ from agentrelay.workstream._changes import TreeStatus
 from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.commit_checks import FileChecks, refuse_paths
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person
 from agentrelay.workstream._git.index_draft import IndexDraft
@@ -116,10 +117,11 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
         status = read_status(handle)
         _refuse_conflicts(status)
         selection.refuse_unknown(handle, status)
-        checks = FileChecks(handle, wish.largest_bytes)
+        rules = FileRules(handle)
+        checks = FileChecks(handle, wish.largest_bytes, rules)
         edits = _gather(handle, status, selection, checks)
         checks.conclude()
-        staged = _written(handle, draft, edits)
+        staged = _written(handle, draft, edits, rules)
         tree = _tree(handle, draft, selection, status, tip=tip, done=staged)
         if not merged and tree == handle[tip].peel(pygit2.Tree).id:
             raise _nothing(repository.path, selection)
@@ -242,7 +244,7 @@ _Entry = tuple[pygit2.Oid, FileMode]
 
 
 def _written(
-    handle: pygit2.Repository, draft: IndexDraft, edits: list[_Edit]
+    handle: pygit2.Repository, draft: IndexDraft, edits: list[_Edit], rules: FileRules
 ) -> dict[str, _Entry | None]:
     """Write the files as objects, and stage them in the draft."""
     done: dict[str, _Entry | None] = {}
@@ -251,7 +253,7 @@ def _written(
             draft.drop(edit.path)
             done[edit.path] = None
             continue
-        blob, mode = blob_at(handle, edit.path, edit.seen)
+        blob, mode = blob_at(handle, edit.path, edit.seen, rules)
         draft.put(edit.path, blob, mode, edit.seen)
         done[edit.path] = (blob, mode)
     return done
@@ -314,6 +316,7 @@ def mark_resolved(repository: OpenRepository, paths: tuple[str, ...]) -> tuple[s
     selection = Selection(paths)
 
     def attempt() -> tuple[str, ...]:
+        rules = FileRules(handle)
         with IndexDraft(repository) as draft:
             status = read_status(handle)
             chosen = tuple(path for path in status.conflicted if selection.has(path))
@@ -322,7 +325,7 @@ def mark_resolved(repository: OpenRepository, paths: tuple[str, ...]) -> tuple[s
                 full = Path(handle.workdir) / path
                 if os.path.lexists(full) and not (full.is_dir() and not full.is_symlink()):
                     seen = full.lstat()
-                    draft.put(path, *blob_at(handle, path, seen), seen)
+                    draft.put(path, *blob_at(handle, path, seen, rules), seen)
             if chosen:
                 draft.install()
             return chosen

@@ -15,6 +15,7 @@ from pygit2.enums import CheckoutNotify, CheckoutStrategy, FileMode
 
 from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream._git.index_draft import IndexDraft
 from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.lockfile import LockedError
@@ -103,15 +104,16 @@ def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[st
     changed = {change.path for change in (*status.staged, *status.unstaged)}
     wrong = list(status.conflicted)
     done: set[str] = set()
+    rules = FileRules(handle)
     for path in sorted(changed):
         wanted = _entry_of(new, path)
         staged = _staged(handle, path)
-        right = _there(handle, path) == wanted and staged in {wanted, _entry_of(old, path)}
+        right = _there(handle, path, rules) == wanted and staged in {wanted, _entry_of(old, path)}
         (done.add if right else wrong.append)(path)
     for path in set(status.untracked) - changed:
         wanted = _entry_of(new, path.rstrip("/"))
         if wanted is not None:
-            (done.add if _there(handle, path) == wanted else wrong.append)(path)
+            (done.add if _there(handle, path, rules) == wanted else wrong.append)(path)
     if wrong:
         raise _in_the_way(repository, sorted(wrong))
     return done
@@ -144,13 +146,13 @@ def _staged(handle: pygit2.Repository, path: str) -> _Entry | None:
     return entry.id, int(entry.mode)
 
 
-def _there(handle: pygit2.Repository, path: str) -> _Entry | None:
+def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | None:
     """Return id and mode that the file at a path would have in a commit."""
     root = Path(handle.workdir)
     mode = mode_at(root, path)
     if mode is None or ((root / path).is_dir() and not (root / path).is_symlink()):
         return None
-    blob, kind = blob_at(handle, path, (root / path).lstat())
+    blob, kind = blob_at(handle, path, (root / path).lstat(), rules)
     return blob, int(kind)
 
 

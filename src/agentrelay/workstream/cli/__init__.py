@@ -18,6 +18,7 @@ from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
 from agentrelay.workstream.cli.reconcile import reconcile
 from agentrelay.workstream.cli.rescue import forget, rescued, restore
 from agentrelay.workstream.cli.status import status
+from agentrelay.workstream.cli.workspace import clone, lane
 
 __all__ = ["program"]
 
@@ -95,7 +96,9 @@ def program() -> None:
 
 for _command in (
     demo,
+    clone,
     prepare,
+    lane,
     integrate,
     check,
     watch,

@@ -44,6 +44,8 @@ __all__ = ["find_lane", "held", "look", "record", "settle", "standing", "tip_of"
 
 # RFC 2606: no such host can exist.
 _NOWHERE: Final = "agentrelay.invalid"
+# Folders above a lane's worktree, as far as they are the library's, and the repository.
+_DEPTH: Final = 3
 Paths = Optional[Sequence[Union[str, os.PathLike[str]]]]
 
 
@@ -60,8 +62,8 @@ def find_lane(
     if worktree_path is None or runtime.state.branch_name is None:
         message = f"workstream '{runtime.spec.id}' was never prepared, so it has no worktree"
         raise LaneConflictError(message, hint="Prepare it, then open it.")
-    # <repository>/.worktrees/<graph>/<id>
-    lane = lane_of(runtime, worktree_path.absolute().parents[2], None)
+    place = worktree_path.absolute()
+    lane = lane_of(runtime, place.parents[2], None) if _is_lanes_place(place) else None
     if lane is None or lane.worktree_path != worktree_path.absolute():
         message = f"'{worktree_path}' is not the worktree of workstream '{runtime.spec.id}'"
         raise LaneConflictError(
@@ -80,21 +82,37 @@ def _runtime_around(path: Path) -> WorkstreamRuntime:
         if not os.path.lexists(top / ".git"):
             continue
         admin_dir = git_file_target(top)
-        names = None if admin_dir is None else split_admin_name(admin_dir.name)
-        if admin_dir is None or top.parents[1].name != WORKTREES_DIR:
+        # A link may lead straight into it.
+        place_of = next((path for path in (top, top.resolve()) if _is_lanes_place(path)), None)
+        if admin_dir is None or place_of is None:
             break
+        top, names = place_of, split_admin_name(admin_dir.name)  # noqa: PLW2901 - the same place
         if names is None:
             # Made by "git worktree add" after the lane had been prepared.
             names = (top.parent.name, top.name)
         lane = Lane.of(top.parents[2], *names)
         repository = open_repository(top)
         place = noted_place(repository, lane.admin_name)
-        return WorkstreamRuntime.load(lane.signal_dir if place is None else place.signal_dir)
+        signal_dir = lane.signal_dir if place is None else place.signal_dir
+        runtime = WorkstreamRuntime.load(signal_dir)
+        recorded = runtime.state.worktree_path
+        if recorded is not None and os.path.realpath(recorded) == os.path.realpath(top):
+            return runtime
+        raise LaneConflictError(
+            f"the record in '{signal_dir}' is of another worktree than '{top}'",
+            obstacle=signal_dir,
+            hint="Prepare the lane again: where its repository was moved, that is noted anew.",
+        )
     raise LaneConflictError(
         f"'{inside}' is not inside a lane's worktree",
         obstacle=inside,
         hint="Give the path of a worktree that was prepared, or the lane's runtime.",
     )
+
+
+def _is_lanes_place(path: Path) -> bool:
+    """Return whether a path is ``<repository>/.worktrees/<graph>/<id>``."""
+    return len(path.parents) >= _DEPTH and path.parents[1].name == WORKTREES_DIR
 
 
 def standing(lane: Lane) -> tuple[OpenRepository, Entry]:
