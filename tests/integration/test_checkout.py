@@ -254,6 +254,19 @@ def test_many_files_are_whole_with_and_without_a_checkout(bare: Path, tmp_path: 
     assert_whole(alone, make(alone))
 
 
+def test_a_folder_that_is_one_share_exactly_is_whole(project: OpenRepository) -> None:
+    """Nothing is left over, and nothing is left out."""
+    blob = project.handle.create_blob(b"same\n")
+    builder = project.handle.TreeBuilder()
+    for number in range(500):
+        builder.insert(f"{number}.txt", blob, FileMode.BLOB)
+    who = pygit2.Signature("A", "a@example.invalid")
+    project.handle.create_commit("refs/heads/share", who, who, "Share", builder.write(), [])
+    lane = link(project, ref="refs/heads/share")
+    check_out(lane.worktree_path)
+    assert_whole(project, lane)
+
+
 def test_the_index_is_younger_than_many_files(bare: Path, tmp_path: Path) -> None:
     """So the first status reads none of them."""
     commit_files(bare, MANY, message="Many", branch="main")
