@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
 import pygit2
 import pytest
-from pygit2.enums import FileMode, FileStatus, ObjectType
+from pygit2.enums import ConfigLevel, FileMode, FileStatus, ObjectType
 from pytest_mock import MockerFixture
 
 from agentrelay.workstream._git.refs import create_ref
@@ -248,8 +249,22 @@ def test_many_files_are_whole_with_and_without_a_checkout(bare: Path, tmp_path: 
     for name in list(MANY)[::3]:
         (project.path / name).write_text("edited\n")
     assert_whole(project, make(project))
+    commit_files(bare, {f"one/{n}": f"{n}" for n in range(1_000)}, message="One", branch="main")
     alone = open_repository(bare)
     assert_whole(alone, make(alone))
+
+
+def test_a_folder_that_is_one_share_exactly_is_whole(project: OpenRepository) -> None:
+    """Nothing is left over, and nothing is left out."""
+    blob = project.handle.create_blob(b"same\n")
+    builder = project.handle.TreeBuilder()
+    for number in range(500):
+        builder.insert(f"{number}.txt", blob, FileMode.BLOB)
+    who = pygit2.Signature("A", "a@example.invalid")
+    project.handle.create_commit("refs/heads/share", who, who, "Share", builder.write(), [])
+    lane = link(project, ref="refs/heads/share")
+    check_out(lane.worktree_path)
+    assert_whole(project, lane)
 
 
 def test_the_index_is_younger_than_many_files(bare: Path, tmp_path: Path) -> None:
@@ -284,6 +299,64 @@ def test_a_lost_object_is_no_loss_where_the_checkout_has_its_bytes(
     lane = make(project)
     assert (lane.worktree_path / "src" / "deep" / "a.py").read_bytes() == b"a = 1\n"
     assert dirty(lane) == {}
+
+
+def test_a_failure_of_the_second_thread_is_the_checkouts(
+    bare: Path, tmp_path: Path, mocker: MockerFixture
+) -> None:
+    """The first one does not go on, and nothing is handed out."""
+    commit_files(bare, MANY, message="Many", branch="main")
+    project = open_repository(clone_repository(bare, tmp_path / "project"))
+    for name in list(MANY)[::25]:
+        blob = str(pygit2.hash(MANY[name].encode()))
+        (project.common_dir / "objects" / blob[:2] / blob[2:]).unlink()
+    lane = link(project)
+    read = os.read
+
+    def after_the_other(descriptor: int, size: int) -> bytes:
+        for thread in threading.enumerate():
+            if thread.name == "lane-checkout":
+                thread.join(60)
+        return read(descriptor, size)
+
+    mocker.patch("os.read", side_effect=after_the_other)
+    mocker.patch("os.sched_getaffinity", return_value={0, 1})
+    with pytest.raises(RepositoryError, match="parser"):
+        check_out(lane.worktree_path)
+    mocker.stopall()
+    assert not (project.worktrees_admin_dir / lane.admin_name / "index").exists()
+
+
+def test_a_missing_folder_is_named(bare: Path) -> None:
+    """In libgit2's words, which know what it is."""
+    repository = open_repository(bare)
+    tree = repository.handle.references["refs/heads/main"].peel(pygit2.Tree)["src"]
+    name = str(tree.id)
+    (bare / "objects" / name[:2] / name[2:]).unlink()
+    lane = link(repository)
+    with pytest.raises(RepositoryError, match="parser"):
+        check_out(lane.worktree_path)
+
+
+def test_lanes_that_are_gone_or_moved_are_no_help_and_no_obstacle(bare: Path) -> None:
+    """Their entries lead nowhere, or somewhere that is no path."""
+    commit_files(bare, MANY, message="Many", branch="main")
+    repository = open_repository(bare)
+    gone, odd = make(repository, "gone"), make(repository, "odd")
+    shutil.rmtree(gone.worktree_path)
+    (repository.worktrees_admin_dir / odd.admin_name / "gitdir").write_text("../elsewhere\n")
+    assert_whole(repository, make(repository, "parser"))
+
+
+def test_a_checkout_that_is_elsewhere_is_not_looked_for(bare: Path, tmp_path: Path) -> None:
+    """The folder beside the repository is not the user's checkout then."""
+    top = clone_repository(bare, tmp_path / "project")
+    repository = open_repository(top)
+    lane = link(repository)
+    (tmp_path / "elsewhere").mkdir()
+    repository.handle.config["core.worktree"] = str(tmp_path / "elsewhere")
+    check_out(lane.worktree_path)
+    assert files(lane.worktree_path) == read_tree(top, lane.branch_ref)
 
 
 # --- what is left to libgit2 ------------------------------------------------------------
@@ -356,10 +429,34 @@ def test_settings_that_change_files_are_obeyed(
     assert dirty(lane) == {}
 
 
+def test_attributes_of_the_machine_are_obeyed(project: OpenRepository, tmp_path: Path) -> None:
+    """Wherever libgit2 was told to look for them."""
+    (tmp_path / "machine").mkdir()
+    (tmp_path / "machine" / "attributes").write_text("*.py text eol=crlf\n")
+    paths = pygit2.settings.search_path
+    before = paths[ConfigLevel.XDG]
+    paths[ConfigLevel.XDG] = str(tmp_path / "machine")
+    try:
+        lane = make(open_repository(project.path))
+    finally:
+        paths[ConfigLevel.XDG] = before
+    assert (lane.worktree_path / "src" / "deep" / "a.py").read_bytes() == b"a = 1\r\n"
+
+
+def test_attributes_behind_a_link_are_libgit2s_to_judge(project: OpenRepository) -> None:
+    """Git does not follow it; what libgit2 makes of it is what the lane gets."""
+    changes = {"src/.gitattributes": Symlink("../rules"), "rules": "*.py text\n"}
+    commit_files(project.path, changes, message="Link")
+    lane = make(project)
+    assert files(lane.worktree_path) == read_tree(project.path, lane.branch_ref)
+
+
 def test_harmless_attributes_change_nothing(project: OpenRepository) -> None:
     """What says how to merge, compare or archive says nothing of a file's bytes."""
     text = "* text=auto eol=lf\n*.bin binary -diff\n*.md merge=union linguist-documentation\n"
     commit_files(project.path, {".gitattributes": text}, message="Attributes")
+    (project.common_dir / "info").mkdir(exist_ok=True)
+    (project.common_dir / "info" / "attributes").write_text("*.md -text\n")
     assert_whole(project, make(project))
 
 
