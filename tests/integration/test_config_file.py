@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentrelay.workstream._git import locks
-from agentrelay.workstream._git.config import drop_upstream, set_upstream
+from agentrelay.workstream._git.config import (
+    drop_upstream,
+    drop_upstreams,
+    set_upstream,
+    set_upstreams,
+)
+from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
 from agentrelay.workstream.testing.repositories import clone_repository, create_bare_repository
@@ -313,3 +319,78 @@ def test_eight_threads_at_once_lose_no_section(bare: OpenRepository) -> None:
         assert _values(bare, f"branch.{lane}.remote") == ["origin"]
         assert _values(bare, f"branch.{lane}.merge") == [f"refs/heads/{lane}"]
     assert not (bare.common_dir / "config.lock").exists()
+
+
+# --- many branches at once --------------------------------------------------------------
+
+_MANY = [f"agentrelay/nightly/lane{number}/integration" for number in range(12)]
+
+
+@pytest.mark.parametrize("before", _OTHERS.values(), ids=_OTHERS.keys())
+def test_many_upstreams_are_set_and_dropped_like_each_by_itself(
+    bare: OpenRepository, before: bytes
+) -> None:
+    """Whatever else is in the file; and some have a section already, spelled by hand."""
+    path = _config(bare)
+    by_hand = f'[branch "{_MANY[3]}"] rebase = true\n\tremote = old\n'.encode()
+    start = before + (b"" if before.endswith(b"\n") or not before else b"\n") + by_hand
+    path.write_bytes(start)
+    for branch in _MANY:
+        set_upstream(bare, branch, remote="origin")
+    one_by_one = path.read_bytes()
+    path.write_bytes(start)
+    set_upstreams(bare, _MANY, remote="origin")
+    assert path.read_bytes() == one_by_one
+    drop_upstreams(bare, _MANY[:7])
+    together = path.read_bytes()
+    path.write_bytes(one_by_one)
+    for branch in _MANY[:7]:
+        drop_upstream(bare, branch)
+    assert path.read_bytes() == together
+    drop_upstreams(bare, _MANY)
+    assert path.read_bytes().rstrip() == before.rstrip()
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "\trebase = true\n",
+        "# a note\n",
+        '[core]\n\tx = "y"\n',
+        f'[branch "{_LANE}2"]\n\tremote = other\n',
+        f'[branch "other"]\n\tmerge = refs/heads/{_LANE}\n',
+        "",
+    ],
+)
+@pytest.mark.parametrize("head", ["", "[a]\n\tb = c \\\n", '[x "a\\b"]\n\ty = z\n'])
+def test_a_section_goes_whatever_stands_around_it(
+    bare: OpenRepository, head: str, tail: str
+) -> None:
+    """Its keys are gone, a comment and everybody else's keys are there, however it is cut out."""
+    text = f"{head}{_SECTION.decode()}{tail}"
+    _config(bare).write_bytes(_CORE + text.encode())
+    others = {
+        entry.name: entry.value
+        for entry in pygit2.Config(str(_config(bare)))
+        if not entry.name.startswith(f"branch.{_LANE}.")
+    }
+    drop_upstream(bare, _LANE)
+    left = {entry.name: entry.value for entry in pygit2.Config(str(_config(bare)))}
+    assert left == others
+    assert ("# a note" in _config(bare).read_text()) == ("# a note" in text)
+
+
+def test_what_an_included_file_says_of_a_remote_counts(tmp_path: Path) -> None:
+    """A rewritten address, and a promisor: neither is looked for in the one file only."""
+    origin = create_bare_repository(tmp_path / "real" / "b.git")
+    checkout = clone_repository(origin, tmp_path / "clone", url="alias:b.git")
+    more = tmp_path / "more"
+    more.write_text(f'[url "{tmp_path}/real/"]\n\tinsteadOf = "alias:"\n')
+    with (checkout / ".git" / "config").open("a") as stream:
+        stream.write(f'[include]\n\tpath = "{more}"\n')
+    end = open_remote(open_repository(checkout), RemoteAccess())
+    assert end.url == str(origin)
+    assert end.look(["main"]) == {"main": open_repository(origin).resolve("refs/heads/main")}
+    more.write_text('[remote "origin"]\n\tpromisor = true\n')
+    with pytest.raises(RepositoryError, match="partial clone"):
+        open_repository(checkout)

@@ -13,8 +13,10 @@ import pygit2
 import pytest
 
 from agentrelay.workstream._git import locks
+from agentrelay.workstream._git.ref_deletion import delete_refs
 from agentrelay.workstream._git.refs import create_ref, delete_ref, refs_below, set_tracking_ref
-from agentrelay.workstream._git.repository import OpenRepository, open_repository
+from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
+from agentrelay.workstream._git.repository import OpenRepository, open_repository, read_refs
 from agentrelay.workstream.errors import LaneBusyError, LaneConflictError, RepositoryError
 from agentrelay.workstream.testing.repositories import (
     clone_repository,
@@ -534,3 +536,67 @@ def test_a_ref_that_is_locked_while_it_is_made_by_another_is_not_made_twice(
     thread.join(timeout=30.0)
     assert results == [False]
     assert not bare.common_dir.joinpath("logs", _LANE).exists()
+
+
+# --- many at once -----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("packed", [False, True], ids=["loose", "packed"])
+def test_many_refs_are_deleted_each_with_its_own_result(
+    bare: OpenRepository, *, packed: bool
+) -> None:
+    """More than one group of them; one moved, one is gone, one is locked, the others go."""
+    names = [f"refs/heads/many/{number:03}" for number in range(150)]
+    _create(bare, *names, "refs/heads/many-not")
+    if packed:
+        _pack(bare)
+    moved, gone, locked = names[10], names[70], names[149]
+    bare.handle.references.create(moved, _parent(bare), force=True)
+    delete_ref(bare, gone, expected=_tip(bare))
+    lock = bare.common_dir / f"{locked}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("somebody's")
+    results = delete_refs(bare, dict.fromkeys(names, _tip(bare)))
+    assert set(results) == set(names)
+    assert isinstance(results.pop(moved), LaneConflictError)
+    assert isinstance(results.pop(locked), LaneBusyError)
+    assert results.pop(gone) is False
+    assert set(results.values()) == {True}
+    assert refs(bare.path) == {
+        _MAIN: _tip(bare),
+        moved: _parent(bare),
+        locked: _tip(bare),
+        "refs/heads/many-not": _tip(bare),
+    }
+    assert lock.read_text() == "somebody's"
+    assert not list((bare.own_dir / "held").iterdir())
+
+
+def test_a_packed_ref_is_found_by_its_whole_name(bare: OpenRepository) -> None:
+    """Names that begin or end alike, and the line of a peeled tag, are others'."""
+    _create(bare, "refs/heads/a", "refs/heads/ab", "refs/heads/x/refs/heads/a")
+    tag = bare.handle.create_tag(
+        "v1", bare.handle[_tip(bare)].id, pygit2.enums.ObjectType.COMMIT,
+        pygit2.Signature("A", "a@example.invalid"), "v1",
+    )  # fmt: skip
+    _pack(bare)
+    wanted = ["refs/heads/a", "refs/heads/b", "refs/heads/ab", "refs/tags/v1", "refs/tags/v"]
+    assert read_refs(bare.common_dir, wanted) == {
+        "refs/heads/a": _tip(bare),
+        "refs/heads/ab": _tip(bare),
+        "refs/tags/v1": str(tag),
+    }
+
+
+def test_a_symbolic_branch_of_a_path_remote_is_followed(tmp_path: Path) -> None:
+    """Only libgit2 follows it; a branch beside it is read as it is."""
+    bare = create_bare_repository(tmp_path / "bare.git")
+    handle = pygit2.Repository(str(bare))
+    handle.references.create("refs/heads/alias", "refs/heads/main")
+    end = open_remote(open_repository(clone_repository(bare, tmp_path / "clone")), RemoteAccess())
+    tip = refs(bare)[_MAIN]
+    assert end.fetch(["alias", "main", "none"]) == {"alias": tip, "main": tip, "none": None}
+    newer = commit_files(bare, {"new": "1"}, message="new", branch="main")
+    assert end.fetch(["main"]) == {"main": newer}
+    assert refs(tmp_path / "clone")["refs/remotes/origin/main"] == newer
