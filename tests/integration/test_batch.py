@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from agentrelay.workstream import (
     prepare_all,
     teardown_all,
 )
+from agentrelay.workstream._git import locks
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core import _signals
@@ -472,3 +474,82 @@ def test_without_a_repository_every_lane_fails_with_an_error_of_its_own(tmp_path
     assert len({id(result.error) for result in results}) == len(NAMES)
     assert {runtime.status for runtime in runtimes} == {WorkstreamStatus.FAILED}
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_batch_that_cannot_fetch_makes_nothing(world: World) -> None:
+    """Every lane has an error of its own, no branch or folder is left, and a retry works."""
+    repo = world.clone()
+    before = refs(repo)
+    world.git.faults.add(Fault.status(500, path="service=git-upload-pack", times=9))
+    results = prepare_all(lanes(), world.preparer(repo))
+    assert {type(result.error) for result in results} == {RemoteUnavailableError}
+    assert refs(repo) == before
+    assert not (repo / ".worktrees").exists()
+    world.git.clear()
+    assert {result.error for result in prepare_all(lanes(), world.preparer(repo))} == {None}
+    assert_whole(repo, world.remote_path, *NAMES)
+
+
+def test_a_batch_that_cannot_reach_the_remote_tears_down_what_is_here(world: World) -> None:
+    """The remote's branches stay, each lane says why, and a repetition deletes them."""
+    repo, runtimes = world.clone(), lanes()
+    prepare_all(runtimes, world.preparer(repo))
+    world.git.faults.add(Fault.status(500, path="service=git-upload-pack", times=9))
+    teardown_all(runtimes, world.teardown(repo))
+    for runtime in runtimes:
+        (concern,) = runtime.artifacts.concerns
+        assert concern.startswith("teardown could not reach the remote")
+    assert not (repo / ".worktrees" / "nightly").exists()
+    assert set(map(ref_of, NAMES)) < set(refs(world.remote_path))
+    world.git.clear()
+    handle = pygit2.Repository(str(repo))
+    handle.remotes.delete("origin")
+    again = [WorkstreamRuntime.load(Path(str(lane.state.signal_dir))) for lane in runtimes]
+    teardown_all(again, world.teardown(repo))
+    assert {lane.artifacts.concerns[0][:40] for lane in again} == {
+        "teardown could not reach the remote: '" + str(repo)[:2]
+    }
+    handle.remotes.create("origin", world.remote_url)
+    last = [WorkstreamRuntime.load(Path(str(lane.state.signal_dir))) for lane in runtimes]
+    teardown_all(last, world.teardown(repo))
+    assert {tuple(lane.artifacts.concerns) for lane in last} == {()}
+    assert_nothing_left(repo, world.remote_path, *NAMES)
+
+
+def test_a_configuration_that_stays_locked_stops_a_batch_and_not_its_repetition(
+    repo: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes without an upstream are not handed out; one that cannot lose it stays on record."""
+    monkeypatch.setattr(
+        locks, "Backoff", functools.partial(locks.Backoff, deadline_s=0.05, longest_s=0.01)
+    )
+    lock = repo / ".git" / "config.lock"
+    lock.write_text("somebody's")
+    results = prepare(repo, lanes())
+    assert {type(result.error) for result in results.values()} == {LaneBusyError}
+    lock.unlink()
+    runtimes = lanes()
+    assert {result.error for result in prepare(repo, runtimes).values()} == {None}
+    assert_whole(repo, bare, *NAMES)
+    lock.write_text("somebody's")
+    tear_down(repo, runtimes)
+    assert {bool(runtime.artifacts.concerns) for runtime in runtimes} == {True}
+    assert "could not delete the local branch" in runtimes[0].artifacts.concerns[0]
+    assert lock.read_text() == "somebody's"
+    lock.unlink()
+    again = [WorkstreamRuntime.load(Path(str(lane.state.signal_dir))) for lane in runtimes]
+    tear_down(repo, again)
+    assert {tuple(lane.artifacts.concerns) for lane in again} == {()}
+    assert_nothing_left(repo, bare, *NAMES)
+
+
+def test_a_teardown_batch_without_a_repository_leaves_the_signals(
+    repo: Path, tmp_path: Path
+) -> None:
+    """Each lane has an error of its own, which is a concern, too."""
+    runtimes = lanes()
+    prepare(repo, runtimes)
+    results = teardown_all(runtimes, GitWorkstreamTeardown(tmp_path / "nowhere"))
+    assert {type(result.error) for result in results} == {RepositoryError}
+    assert {len(runtime.artifacts.concerns) for runtime in runtimes} == {1}
+    assert {runtime.status for runtime in runtimes} == {WorkstreamStatus.ACTIVE}
