@@ -95,11 +95,12 @@ _ATTRIBUTES = (
 _paths = st.builds(
     lambda folder, name: folder + name, st.sampled_from(_FOLDERS), st.sampled_from(_NAMES)
 )
+# No link leads to itself: git passes over what is tracked behind one, with an error message.
 _edits = st.one_of(
     st.tuples(st.just("write"), _paths, st.sampled_from(_CONTENTS)),
     st.tuples(st.just("write"), _paths, st.sampled_from(_CONTENTS)),
     st.tuples(st.just("write"), st.just(".gitignore"), st.sampled_from(_IGNORES)),
-    st.tuples(st.just("link"), _paths, st.sampled_from(("a", "nowhere", "d"))),
+    st.tuples(st.just("link"), _paths, st.sampled_from(("nowhere", "../b c", "."))),
     st.tuples(st.just("mode"), _paths, st.just("")),
     st.tuples(st.just("delete"), _paths, st.just("")),
     st.tuples(st.just("rename"), _paths, _paths),
@@ -356,7 +357,8 @@ def _files(root: Path) -> dict[str, bytes]:
 @given(
     st.lists(st.one_of(_rules, _edits), max_size=6),
     st.lists(_edits, min_size=1, max_size=6),
-    st.lists(_edits, max_size=2),
+    # What was announced alone is a mark on the index, and stays where it is.
+    st.lists(_edits.filter(lambda edit: edit[0] != "announce"), max_size=2),
 )
 @tries(25)
 def test_moving_forward_loses_nothing_and_leaves_what_git_would(
