@@ -445,7 +445,10 @@ def test_attributes_of_the_machine_are_obeyed(project: OpenRepository, tmp_path:
 
 def test_attributes_behind_a_link_are_libgit2s_to_judge(project: OpenRepository) -> None:
     """Git does not follow it; what libgit2 makes of it is what the lane gets."""
-    changes = {"src/.gitattributes": Symlink("../rules"), "rules": "*.py text\n"}
+    changes: dict[str, str | Symlink] = {
+        "src/.gitattributes": Symlink("../rules"),
+        "rules": "*.py text\n",
+    }
     commit_files(project.path, changes, message="Link")
     lane = make(project)
     assert files(lane.worktree_path) == read_tree(project.path, lane.branch_ref)
