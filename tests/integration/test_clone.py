@@ -239,6 +239,9 @@ def test_what_a_killed_clone_left_goes_and_what_a_living_one_makes_stays(
         clone(world.remote_url, path, token=world.token)
         assert living.is_dir()
     assert not dead.exists()
+    (dead / "repository").mkdir(parents=True)
+    clone(world.remote_url, path, token=world.token)
+    assert not dead.exists()
     assert (path.parent / f".{path.name}.clone-file").is_file()
 
 

@@ -38,11 +38,12 @@ def make_clone(
         WorkstreamError: As documented there.
     """
     address = _address(url, depth)
-    if _is_there(path, address, access.remote):
-        return path
     with repository_failures("make a place for the clone", path=path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # First: whoever was killed after the clone had come into its place left something, too.
         _sweep(path)
+        if _is_there(path, address, access.remote):
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.clone-{os.urandom(8).hex()}")
     try:
         with hold(aside / _ALIVE, what=f"'{aside}'", timeout_s=_OWN_WAIT_S):
