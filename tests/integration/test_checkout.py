@@ -307,21 +307,20 @@ def test_a_failure_of_the_second_thread_is_the_checkouts(
     """The first one does not go on, and nothing is handed out."""
     commit_files(bare, MANY, message="Many", branch="main")
     project = open_repository(clone_repository(bare, tmp_path / "project"))
-    for name in list(MANY)[::25]:
-        blob = str(pygit2.hash(MANY[name].encode()))
-        (project.common_dir / "objects" / blob[:2] / blob[2:]).unlink()
     lane = link(project)
-    read = os.read
+    write = os.write
 
-    def after_the_other(descriptor: int, size: int) -> bytes:
+    def fail_there(descriptor: int, content: bytes) -> int:
+        if threading.current_thread().name == "lane-checkout":
+            raise OSError(28, "No space left on device")
         for thread in threading.enumerate():
             if thread.name == "lane-checkout":
                 thread.join(60)
-        return read(descriptor, size)
+        return write(descriptor, content)
 
-    mocker.patch("os.read", side_effect=after_the_other)
+    mocker.patch("os.write", side_effect=fail_there)
     mocker.patch("os.sched_getaffinity", return_value={0, 1})
-    with pytest.raises(RepositoryError, match="parser"):
+    with pytest.raises(RepositoryError, match="No space left"):
         check_out(lane.worktree_path)
     mocker.stopall()
     assert not (project.worktrees_admin_dir / lane.admin_name / "index").exists()
@@ -445,10 +444,7 @@ def test_attributes_of_the_machine_are_obeyed(project: OpenRepository, tmp_path:
 
 def test_attributes_behind_a_link_are_libgit2s_to_judge(project: OpenRepository) -> None:
     """Git does not follow it; what libgit2 makes of it is what the lane gets."""
-    changes: dict[str, str | Symlink] = {
-        "src/.gitattributes": Symlink("../rules"),
-        "rules": "*.py text\n",
-    }
+    changes: dict[str, Any] = {"src/.gitattributes": Symlink("../rules"), "rules": "*.py text\n"}
     commit_files(project.path, changes, message="Link")
     lane = make(project)
     assert files(lane.worktree_path) == read_tree(project.path, lane.branch_ref)

@@ -25,7 +25,7 @@ from agentrelay.workstream._git.plain_trees import PlainFolder, PlainTree, read_
 from agentrelay.workstream._git.plain_writer import PlainWriter
 from agentrelay.workstream._git.proven_copies import (
     Written,
-    copy_folder,
+    copy_folders,
     main_checkout,
     other_worktrees,
 )
@@ -93,7 +93,6 @@ class _Checkout:
         self._tree_id = tree_id
         self._tree = tree
         self._written = Written(tree.count)
-        self._writer: PlainWriter | None = None
         self._tell = tell
         self._told = [0, 0]
 
@@ -112,7 +111,8 @@ class _Checkout:
             if missing:
                 self._share_out(missing, target, source=None)
             if self._tree.links:
-                self._open_writer().write_links(self._tree.links, target, self._written)
+                writer = PlainWriter(self._worktree_path, self._tree_id)
+                writer.write_links(self._tree.links, target, self._written)
             self._report()
         finally:
             os.close(target)
@@ -146,53 +146,31 @@ class _Checkout:
     def _share_out(
         self, folders: list[PlainFolder], target: int, *, source: int | None
     ) -> list[PlainFolder]:
-        """Write folders, in two threads if there are many; return what the source has not."""
+        """Write folders, in two threads if there are many; return what the source has not.
+
+        A second thread that copies gains a little, since most of it is in the kernel; one in
+        libgit2 gains nearly everything, since libgit2 does not wait for the interpreter.
+        """
         shares = deque(_shares(folders))
         missing: list[PlainFolder] = []
-        with self._helper(shares, target, worth_it=_count(folders) >= _WORTH_A_THREAD):
-            while share := _taken(shares.popleft):
-                self._report()
-                if source is None:
-                    self._open_writer().write_files(share, target, self._written)
+
+        def work(take: Callable[[], list[PlainFolder]], *, report: Callable[[], None]) -> None:
+            writer = None
+            while share := _taken(take):
+                report()
+                if source is not None:
+                    missing.extend(copy_folders(share, source, target, self._written))
                     continue
-                for folder in share:
-                    missed = copy_folder(folder, source, target, self._written)
-                    if missed:
-                        missing.append(PlainFolder(folder.prefix, missed))
+                writer = writer or PlainWriter(self._worktree_path, self._tree_id)
+                writer.write_files(share, target, self._written)
+
+        with _helper(
+            lambda: work(shares.pop, report=lambda: None),
+            shares,
+            worth_it=_count(folders) >= _WORTH_A_THREAD,
+        ):
+            work(shares.popleft, report=self._report)
         return missing
-
-    @contextmanager
-    def _helper(
-        self, shares: deque[list[PlainFolder]], target: int, *, worth_it: bool
-    ) -> Iterator[None]:
-        """Let a second thread take shares from the other end meanwhile.
-
-        It has no use for another checkout: only in libgit2 it does not wait for the
-        interpreter's lock. Whoever fails or is interrupted takes the rest of the work away;
-        the other one ends with what it is at.
-        """
-        failures: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                writer = PlainWriter(self._worktree_path, self._tree_id)
-                while share := _taken(shares.pop):
-                    writer.write_files(share, target, self._written)
-            except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-                failures.append(error)
-                shares.clear()
-
-        thread = threading.Thread(target=work, name="lane-checkout")
-        if worth_it and len(os.sched_getaffinity(0)) > 1:
-            thread.start()
-        try:
-            yield
-        finally:
-            shares.clear()
-            if thread.ident is not None:
-                thread.join()
-        if failures:
-            raise failures[0]
 
     def _report(self) -> None:
         """Say how far the files are."""
@@ -201,11 +179,36 @@ class _Checkout:
             self._told = [self._told[0] + len(fresh), self._told[1] + sum(fresh)]
             self._tell(self._told[0], self._tree.count, self._told[1])
 
-    def _open_writer(self) -> PlainWriter:
-        """Return this thread's own writer."""
-        if self._writer is None:
-            self._writer = PlainWriter(self._worktree_path, self._tree_id)
-        return self._writer
+
+@contextmanager
+def _helper(
+    work: Callable[[], None], shares: deque[list[PlainFolder]], *, worth_it: bool
+) -> Iterator[None]:
+    """Let a second thread work meanwhile, if there is a processor for it.
+
+    Whoever fails or is interrupted takes the rest of the work away; the other one ends with
+    what it is at.
+    """
+    failures: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            failures.append(error)
+            shares.clear()
+
+    thread = threading.Thread(target=attempt, name="lane-checkout")
+    if worth_it and len(os.sched_getaffinity(0)) > 1:
+        thread.start()
+    try:
+        yield
+    finally:
+        shares.clear()
+        if thread.ident is not None:
+            thread.join()
+    if failures:
+        raise failures[0]
 
 
 def _taken(take: Callable[[], list[PlainFolder]]) -> list[PlainFolder]:

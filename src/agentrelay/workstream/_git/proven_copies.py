@@ -21,7 +21,7 @@ from agentrelay.workstream._git.index_file import index_record
 from agentrelay.workstream._git.plain_trees import PlainFile, PlainFolder
 from agentrelay.workstream._git.repository import common_dir_of
 
-__all__ = ["Written", "copy_folder", "main_checkout", "other_worktrees"]
+__all__ = ["Written", "copy_folders", "main_checkout", "other_worktrees"]
 
 # Most files fit in here; reading with a larger buffer costs more than the reading.
 _PIECE_BYTES: Final = 32 << 10
@@ -63,13 +63,15 @@ class Written:
             self.newest_ns = status.st_mtime_ns
 
 
-def copy_folder(folder: PlainFolder, source: int, target: int, written: Written) -> list[PlainFile]:
-    """Copy the files of one folder, as far as the other checkout has them.
+def copy_folders(
+    folders: Iterable[PlainFolder], source: int, target: int, written: Written
+) -> list[PlainFolder]:
+    """Copy the files of some folders, as far as the other checkout has them.
 
     Args:
-        folder: Which folder, and what must be in it.
+        folders: Which folders, and what must be in them.
         source: Descriptor of the top of the other checkout.
-        target: Descriptor of the top of the worktree, where the folder is there already.
+        target: Descriptor of the top of the worktree, where the folders are there already.
         written: Where to note what was written.
 
     Returns:
@@ -78,6 +80,17 @@ def copy_folder(folder: PlainFolder, source: int, target: int, written: Written)
     Raises:
         OSError: The worktree cannot be written.
     """
+    missing: list[PlainFolder] = []
+    for folder in folders:
+        missed = _copy_folder(folder, source, target, written)
+        if missed:
+            missing.append(PlainFolder(folder.prefix, missed))
+    return missing
+
+
+def _copy_folder(
+    folder: PlainFolder, source: int, target: int, written: Written
+) -> list[PlainFile]:
     missed: list[PlainFile] = []
     with contextlib.ExitStack() as opened:
         try:
