@@ -50,6 +50,7 @@ from agentrelay.workstream import (
     TaskSummary,
     WorkstreamArtifacts,
     WorkstreamError,
+    WorkstreamGraph,
     WorkstreamIntegrator,
     WorkstreamPreparer,
     WorkstreamRunner,
@@ -528,3 +529,18 @@ def is_ready(repo: Path) -> bool:
         assert_type(finding.sentence, str)
         assert_type(finding.fix, Optional[str])
     return all(finding.level is not FindingLevel.PROBLEM for finding in found)
+
+
+# --- a graph of lanes -------------------------------------------------------------------
+
+
+def in_order(specs: list[WorkstreamSpec]) -> list[str]:
+    """Check, order and relate workstreams."""
+    graph = WorkstreamGraph("nightly", specs, task_ids=["write"])
+    WorkstreamGraph("nightly", specs, ["write"])  # type: ignore[call-arg]  # settings are passed by name
+    assert_type(graph.ordered(), tuple[WorkstreamSpec, ...])
+    assert_type(
+        graph.roots() + graph.children("a") + graph.ancestors("a"), tuple[WorkstreamSpec, ...]
+    )
+    assert_type(graph.spec_for("a"), WorkstreamSpec)
+    return [graph.branch_of(spec.id) for spec in graph.specs] + [graph.name, *graph.task_ids]

@@ -45,6 +45,7 @@ _PAGES: Final = (
     "docs/credentials.md",
     "docs/fault-matrix.md",
     "docs/github-faults.md",
+    "docs/merging.md",
     "docs/pull-requests.md",
     "docs/reliability.md",
     "docs/testing.md",

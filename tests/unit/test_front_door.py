@@ -25,6 +25,7 @@ _PACKAGE = "agentrelay.workstream"
 # Where a user finds each class besides the front door.
 _HOMES: dict[str, tuple[str, ...]] = {
     "core.workstream": ("WorkstreamSpec",),
+    "core.graph": ("WorkstreamGraph",),
     "core.runtime": (
         "TaskSummary",
         "WorkstreamArtifacts",

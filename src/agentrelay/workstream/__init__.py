@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from agentrelay.workstream._policy import RetryPolicy
+from agentrelay.workstream.core.graph import WorkstreamGraph
 from agentrelay.workstream.core.io import (
     IntegrationAutoMerger,
     IntegrationMergeChecker,
@@ -115,6 +116,7 @@ __all__ = [
     "TaskSummary",
     "WorkstreamArtifacts",
     "WorkstreamError",
+    "WorkstreamGraph",
     "WorkstreamIntegrator",
     "WorkstreamPreparer",
     "WorkstreamRunResult",
