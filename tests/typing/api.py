@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Literal, Optional, assert_type
 
 from agentrelay.workstream import (
+    ConflictHunk,
+    ConflictKind,
     CredentialsRejectedError,
     Finding,
     FindingLevel,
@@ -34,8 +36,10 @@ from agentrelay.workstream import (
     MergeConflictError,
     MergeEvent,
     MergeNotReadyError,
+    MergePreview,
     MergeRefusedError,
     MergeVerdict,
+    PathConflict,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -62,6 +66,8 @@ from agentrelay.workstream import (
     WorkstreamTeardown,
     diagnose,
     forget,
+    preview_merge,
+    preview_pairs,
     reconcile,
     record_merge,
     rescued,
@@ -544,3 +550,29 @@ def in_order(specs: list[WorkstreamSpec]) -> list[str]:
     )
     assert_type(graph.spec_for("a"), WorkstreamSpec)
     return [graph.branch_of(spec.id) for spec in graph.specs] + [graph.name, *graph.task_ids]
+
+
+# --- will it merge? ---------------------------------------------------------------------
+
+
+def will_merge(repo: Path, lanes: list[WorkstreamRuntime]) -> list[str]:
+    """Read every field of a preview."""
+    preview = assert_type(preview_merge(repo, lanes[0]), MergePreview)
+    preview_merge(repo, "feature", target="main", remote="upstream")
+    preview_merge(repo, "feature", "main")  # type: ignore[call-arg]  # settings are passed by name
+    pairs = assert_type(preview_pairs(repo, lanes), list[MergePreview])
+    preview_pairs(repo, ["a", "b"], remote="upstream")
+    assert_type(
+        preview.is_mergeable and preview.is_merged and preview.is_certain and preview.is_related,
+        bool,
+    )
+    assert_type(preview.tree_id, Optional[str])
+    conflicts: tuple[PathConflict, ...] = preview.conflicts
+    for conflict in conflicts:
+        assert_type(conflict.kind, ConflictKind)
+        assert_type(conflict.is_in_source or conflict.is_in_target, bool)
+        hunks: tuple[ConflictHunk, ...] = conflict.hunks
+        for hunk in hunks:
+            assert_type(hunk.source_lines + hunk.target_lines, tuple[str, ...])
+    named = [f"{pair.source} {pair.target} {pair.paths}" for pair in pairs]
+    return [*named, preview.source_commit, preview.target_commit]

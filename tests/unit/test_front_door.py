@@ -43,6 +43,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "core.merge": ("MergeCheck", "MergeEvent", "MergeVerdict", "record_merge"),
     "core.runner": ("StandardWorkstreamRunner", "WorkstreamRunResult", "WorkstreamRunner"),
     "implementations": (
+        "ConflictHunk",
+        "ConflictKind",
+        "MergePreview",
+        "PathConflict",
         "Finding",
         "FindingLevel",
         "FoundLane",
@@ -60,6 +64,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RestoredWork",
         "diagnose",
         "forget",
+        "preview_merge",
+        "preview_pairs",
         "rescued",
         "restore",
     ),
@@ -69,6 +75,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_merge_checker": ("GhIntegrationMergeChecker",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
+    "implementations.workstream_preview": ("preview_merge", "preview_pairs"),
     "implementations.workstream_reconciler": (
         "FoundLane",
         "LaneKind",

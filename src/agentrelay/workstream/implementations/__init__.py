@@ -1,5 +1,11 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
+from agentrelay.workstream._conflicts import (
+    ConflictHunk,
+    ConflictKind,
+    MergePreview,
+    PathConflict,
+)
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
 from agentrelay.workstream.implementations.workstream_doctor import (
@@ -12,6 +18,10 @@ from agentrelay.workstream.implementations.workstream_merge_checker import (
     GhIntegrationMergeChecker,
 )
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+from agentrelay.workstream.implementations.workstream_preview import (
+    preview_merge,
+    preview_pairs,
+)
 from agentrelay.workstream.implementations.workstream_reconciler import (
     FoundLane,
     LaneKind,
@@ -29,6 +39,8 @@ from agentrelay.workstream.implementations.workstream_rescue import (
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
 __all__ = [
+    "ConflictHunk",
+    "ConflictKind",
     "Finding",
     "FindingLevel",
     "FoundLane",
@@ -40,11 +52,15 @@ __all__ = [
     "GitWorkstreamTeardown",
     "LaneKind",
     "LaneOutcome",
+    "MergePreview",
+    "PathConflict",
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
     "diagnose",
     "forget",
+    "preview_merge",
+    "preview_pairs",
     "reconcile",
     "rescued",
     "restore",
