@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pygit2
 import pytest
-from pygit2.enums import ObjectType
+from pygit2.enums import FileMode, ObjectType
 
 from agentrelay.workstream import (
     ConflictHunk,
@@ -27,7 +27,10 @@ from agentrelay.workstream import (
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._git.scratch import keep_objects_in_memory
 from agentrelay.workstream.testing import (
+    BranchRecipe,
+    CommitRecipe,
     Executable,
+    RepositoryRecipe,
     Symlink,
     clone_repository,
     commit_files,
@@ -301,6 +304,36 @@ def test_names_that_are_no_text_are_no_obstacle(bare: Path) -> None:
     assert preview_pairs(bare, ["b", "a"]) == [preview]
 
 
+def test_the_tree_of_a_clean_merge_knows_names_that_are_no_text(bare: Path) -> None:
+    """A path of any bytes is merged, and counts for the tree's id, like another."""
+    repo = pygit2.Repository(str(bare))
+    who = pygit2.Signature("A", "a@example.invalid", 1_704_067_200)
+    blob = repo.create_blob(b"x")
+    start = repo.create_commit(None, who, who, "Start", repo.write(ObjectType.TREE, b""), [])
+    entries = {"a": b"100644 a\xe9\0" + blob.raw, "b": b"100755 b\xe9\0" + blob.raw}
+    for name, data in entries.items():
+        inner = repo.write(ObjectType.TREE, data)
+        tree = repo.write(ObjectType.TREE, b"40000 " + name.encode() + b"\xe9\0" + inner.raw)
+        repo.create_commit(f"refs/heads/{name}", who, who, name, tree, [start])
+    preview = preview_merge(bare, "a", target="b")
+    both = b"".join(repo.revparse_single(name).peel(pygit2.Tree).read_raw() for name in ("a", "b"))
+    assert preview.tree_id == str(repo.write(ObjectType.TREE, both))
+
+
+def test_a_merge_that_leaves_nothing_has_the_empty_tree(bare: Path) -> None:
+    """Both sides delete a part, and directories go with their last file."""
+    empty = create_bare_repository(
+        bare.parent / "few.git",
+        RepositoryRecipe(
+            (BranchRecipe("main", (CommitRecipe("Start", {"a": "a\n", "d/e/b": "b\n"}),)),)
+        ),
+    )
+    on_branches(empty, one={"a": None}, other={"d/e/b": None})
+    for source, target in (("one", "other"), ("other", "one")):
+        preview = preview_merge(empty, source, target=target)
+        assert preview.tree_id == "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+
 def test_sides_may_be_branches_refs_or_commits(bare: Path, tmp_path: Path) -> None:
     """The local branch counts for the lane, the remote's for the target, each for want of other."""
     on_branches(bare, there={"new": "x\n"})
@@ -344,4 +377,9 @@ def test_a_handle_that_writes_to_memory_reads_as_before(bare: Path) -> None:
     assert repository.handle.revparse_single(short).id == on_disk
     made = repository.handle.create_blob(b"in memory")
     assert repository.handle[made].peel(pygit2.Blob).data == b"in memory"
-    assert made not in pygit2.Repository(str(bare))
+    index = pygit2.Index()
+    index.add(pygit2.IndexEntry("file", made, FileMode.BLOB))
+    tree = index.write_tree(repository.handle)
+    disk = pygit2.Repository(str(bare))
+    assert made not in disk
+    assert tree not in disk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, cast
 
 import pygit2
@@ -15,6 +15,7 @@ from agentrelay.workstream._conflicts import ConflictHunk, ConflictKind, PathCon
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.scratch import keep_objects_in_memory
+from agentrelay.workstream._git.tree_ids import TreeEntry, changed_tree_id
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["InMemoryMerges", "Merged"]
@@ -29,9 +30,10 @@ _Entry = pygit2.IndexEntry | None
 
 
 class _Change(NamedTuple):
-    """What a side did to a path: whether it was not there before, and its mode now."""
+    """What a side did to a path: whether it was not there before or is not now; its mode."""
 
     is_new: bool
+    is_gone: bool
     mode: int
 
 
@@ -147,15 +149,14 @@ class InMemoryMerges:
         )
         clashes = self._mode_clashes(base, source, target)
         if index.conflicts is None and not clashes:
-            tree = str(index.write_tree(self._handle))
+            tree = self._tree_of(index, base, source, target)
             return Merged(
                 is_merged=False, is_related=True, conflicts=(), tree_id=tree, is_certain=certain
             )
         found = [*(index.conflicts or ())]
-        # Names that have something below them, on whichever side.
-        paths = [entry.path for entry in index]
-        paths += [entry.path for three in found for entry in three if entry is not None]
-        dirs = _above(paths)
+        # Names that a side has put something below.
+        changes = (self._changed(base, source), self._changed(base, target))
+        dirs = _above(path for side in changes for path in side if not side[path].is_gone)
         told = [self._conflict(ancestor, ours, theirs, dirs) for ancestor, ours, theirs in found]
         by_path = {each.path: each for each in told}
         for path in clashes:
@@ -164,6 +165,17 @@ class InMemoryMerges:
         return Merged(
             is_merged=False, is_related=True, conflicts=conflicts, tree_id=None, is_certain=certain
         )
+
+    def _tree_of(self, index: pygit2.Index, base: str, source: str, target: str) -> str:
+        """Return the id of the tree of a clean merge: the target's, but for what changed."""
+        paths = self._changed(base, source).keys() | self._changed(base, target).keys()
+        merged: dict[bytes, TreeEntry | None] = dict.fromkeys(map(os.fsencode, paths))
+        for path in paths:
+            with suppress(KeyError):
+                entry = index[path]
+                merged[os.fsencode(path)] = TreeEntry(b"%o" % int(entry.mode), entry.id.raw)
+        tree = str(self._handle[target].peel(pygit2.Tree).id)
+        return changed_tree_id(self._handle, tree, merged)
 
     def _is_only_base(self, base: str, one: str, other: str) -> bool:
         """Return whether all that two have in common is in one commit's history."""
@@ -254,7 +266,9 @@ class InMemoryMerges:
             trees = [self._handle[commit].peel(pygit2.Tree) for commit in key]
             self._changes[key] = {
                 os.fsdecode(delta.new_file.raw_path): _Change(
-                    delta.status == DeltaStatus.ADDED, int(delta.new_file.mode)
+                    delta.status == DeltaStatus.ADDED,
+                    delta.status == DeltaStatus.DELETED,
+                    int(delta.new_file.mode),
                 )
                 for delta in trees[0].diff_to_tree(trees[1], DiffOption.INCLUDE_TYPECHANGE).deltas
             }
