@@ -254,8 +254,10 @@ class InMemoryMerges:
         """
         # pygit2 reads the result as UTF-8; what is none becomes so, byte by byte.
         data = data if are_text else data.decode("latin-1").encode()
-        *lines, last = data.split(b"\n")
-        made = b"".join(b" " + line + b"\n" for line in lines) + (b" " + last if last else b"")
+        made = b" " + data.replace(b"\n", b"\n ")
+        if not data or data.endswith(b"\n"):
+            # There is no line after the last line end.
+            made = made[:-1]
         # The same name and mode for all: what differs there is no line.
         return pygit2.IndexEntry("file", self._handle.create_blob(made), FileMode.BLOB)
 
