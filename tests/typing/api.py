@@ -19,6 +19,8 @@ from agentrelay.workstream import (
     CloneProgress,
     CommitInfo,
     CommitRefusedError,
+    ConflictHunk,
+    ConflictKind,
     CredentialsRejectedError,
     FileChange,
     Finding,
@@ -45,9 +47,11 @@ from agentrelay.workstream import (
     MergeConflictError,
     MergeEvent,
     MergeNotReadyError,
+    MergePreview,
     MergeRefusedError,
     MergeVerdict,
     NothingToCommitError,
+    PathConflict,
     PullRequestError,
     PushRejectedError,
     RateLimitedError,
@@ -62,6 +66,7 @@ from agentrelay.workstream import (
     TaskSummary,
     WorkstreamArtifacts,
     WorkstreamError,
+    WorkstreamGraph,
     WorkstreamIntegrator,
     WorkstreamPreparer,
     WorkstreamRunner,
@@ -76,6 +81,8 @@ from agentrelay.workstream import (
     forget,
     open_lane,
     prepare_all,
+    preview_merge,
+    preview_pairs,
     reconcile,
     record_merge,
     rescued,
@@ -632,3 +639,44 @@ def get(repo: Path) -> Path:
     clone("git@h:o/n.git", repo, remote="upstream", ssh_key=Path("key"), network_timeout_s=1)
     clone("https://h/o/n.git", repo, "main")  # type: ignore[call-arg]  # settings are passed by name
     return assert_type(clone("https://h/o/n.git", repo), Path)
+
+
+# --- a graph of lanes -------------------------------------------------------------------
+
+
+def in_order(specs: list[WorkstreamSpec]) -> list[str]:
+    """Check, order and relate workstreams."""
+    graph = WorkstreamGraph("nightly", specs, task_ids=["write"])
+    WorkstreamGraph("nightly", specs, ["write"])  # type: ignore[call-arg]  # settings are passed by name
+    assert_type(graph.ordered(), tuple[WorkstreamSpec, ...])
+    assert_type(
+        graph.roots() + graph.children("a") + graph.ancestors("a"), tuple[WorkstreamSpec, ...]
+    )
+    assert_type(graph.spec_for("a"), WorkstreamSpec)
+    return [graph.branch_of(spec.id) for spec in graph.specs] + [graph.name, *graph.task_ids]
+
+
+# --- will it merge? ---------------------------------------------------------------------
+
+
+def will_merge(repo: Path, lanes: list[WorkstreamRuntime]) -> list[str]:
+    """Read every field of a preview."""
+    preview = assert_type(preview_merge(repo, lanes[0]), MergePreview)
+    preview_merge(repo, "feature", target="main", remote="upstream")
+    preview_merge(repo, "feature", "main")  # type: ignore[call-arg]  # settings are passed by name
+    pairs = assert_type(preview_pairs(repo, lanes), list[MergePreview])
+    preview_pairs(repo, ["a", "b"], remote="upstream")
+    assert_type(
+        preview.is_mergeable and preview.is_merged and preview.is_certain and preview.is_related,
+        bool,
+    )
+    assert_type(preview.tree_id, Optional[str])
+    conflicts: tuple[PathConflict, ...] = preview.conflicts
+    for conflict in conflicts:
+        assert_type(conflict.kind, ConflictKind)
+        assert_type(conflict.is_in_source or conflict.is_in_target, bool)
+        hunks: tuple[ConflictHunk, ...] = conflict.hunks
+        for hunk in hunks:
+            assert_type(hunk.source_lines + hunk.target_lines, tuple[str, ...])
+    named = [f"{pair.source} {pair.target} {pair.paths}" for pair in pairs]
+    return [*named, preview.source_commit, preview.target_commit]

@@ -46,6 +46,7 @@ _PAGES: Final = (
     "docs/fault-matrix.md",
     "docs/github-faults.md",
     "docs/performance.md",
+    "docs/merging.md",
     "docs/pull-requests.md",
     "docs/reliability.md",
     "docs/testing.md",

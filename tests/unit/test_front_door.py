@@ -25,6 +25,7 @@ _PACKAGE = "agentrelay.workstream"
 # Where a user finds each class besides the front door.
 _HOMES: dict[str, tuple[str, ...]] = {
     "core.workstream": ("WorkstreamSpec",),
+    "core.graph": ("WorkstreamGraph",),
     "core.runtime": (
         "TaskSummary",
         "WorkstreamArtifacts",
@@ -45,6 +46,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "implementations": (
         "CloneProgress",
         "CheckoutProgress",
+        "ConflictHunk",
+        "ConflictKind",
+        "MergePreview",
+        "PathConflict",
         "Finding",
         "FindingLevel",
         "FoundLane",
@@ -68,6 +73,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "diagnose",
         "forget",
         "open_lane",
+        "preview_merge",
+        "preview_pairs",
         "rescued",
         "restore",
         "teardown_all",
@@ -79,6 +86,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "implementations.workstream_integrator": ("GhWorkstreamIntegrator",),
     "implementations.workstream_merge_checker": ("GhIntegrationMergeChecker",),
     "implementations.workstream_preparer": ("GitWorkstreamPreparer",),
+    "implementations.workstream_preview": ("preview_merge", "preview_pairs"),
     "implementations.workstream_reconciler": (
         "FoundLane",
         "LaneKind",

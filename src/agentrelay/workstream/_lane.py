@@ -29,6 +29,7 @@ __all__ = [
     "split_admin_name",
     "split_branch",
     "split_rescue_ref",
+    "task_branch",
     "trash_dir_of",
 ]
 
@@ -232,6 +233,16 @@ def split_admin_name(admin_name: str) -> tuple[str, str] | None:
             if _admin_name(graph, workstream_id) == admin_name:
                 return _names(graph, workstream_id)
     return None
+
+
+def task_branch(graph: str, task_id: str) -> str:
+    """Return the short name of a task's branch, which lies beside the lanes of its graph.
+
+    Raises:
+        LaneNameError: A name breaks a rule.
+    """
+    check_name(graph, kind="graph name")
+    return f"{BRANCH_PREFIX}{graph}/{check_name(task_id, kind='task id')}"
 
 
 def _names(graph: str, workstream_id: str) -> tuple[str, str] | None:

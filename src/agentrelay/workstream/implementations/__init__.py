@@ -1,5 +1,11 @@
 """The protocols' implementations on libgit2 and GitHub's API."""
 
+from agentrelay.workstream._conflicts import (
+    ConflictHunk,
+    ConflictKind,
+    MergePreview,
+    PathConflict,
+)
 from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
@@ -19,6 +25,10 @@ from agentrelay.workstream.implementations.workstream_merge_checker import (
     GhIntegrationMergeChecker,
 )
 from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
+from agentrelay.workstream.implementations.workstream_preview import (
+    preview_merge,
+    preview_pairs,
+)
 from agentrelay.workstream.implementations.workstream_reconciler import (
     FoundLane,
     LaneKind,
@@ -43,6 +53,8 @@ from agentrelay.workstream.implementations.workstream_workspace import (
 __all__ = [
     "CheckoutProgress",
     "CloneProgress",
+    "ConflictHunk",
+    "ConflictKind",
     "Finding",
     "FindingLevel",
     "FoundLane",
@@ -57,6 +69,8 @@ __all__ = [
     "LaneResult",
     "LaneStatus",
     "LaneWorkspace",
+    "MergePreview",
+    "PathConflict",
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
@@ -65,6 +79,8 @@ __all__ = [
     "forget",
     "open_lane",
     "prepare_all",
+    "preview_merge",
+    "preview_pairs",
     "reconcile",
     "rescued",
     "restore",
