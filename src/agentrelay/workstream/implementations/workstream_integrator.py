@@ -109,7 +109,7 @@ class GhWorkstreamIntegrator:
         """
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._access import ApiAccess
-        from agentrelay.workstream.implementations._extras import read_extras
+        from agentrelay.workstream.implementations._extras import check_draft, read_extras
         from agentrelay.workstream.implementations._submit import submit
 
         check_seconds("lane_timeout_s", self.lane_timeout_s)
@@ -124,6 +124,7 @@ class GhWorkstreamIntegrator:
             self.head_full_name,
         )
         api.check()
+        check_draft(self.draft)
         extras = read_extras(
             labels=self.labels,
             reviewers=self.reviewers,
