@@ -10,7 +10,9 @@ from typing import Literal
 import pytest
 
 from agentrelay.workstream import (
+    GhIntegrationAutoMerger,
     LaneConflictError,
+    MergeRefusedError,
     MergeVerdict,
     PullRequestError,
     WorkstreamError,
@@ -205,6 +207,21 @@ def test_a_check_says_where_it_goes_instead(scene: Scene, lanes: int) -> None:
     assert (check.verdict, check.url) == (MergeVerdict.CANNOT_TELL, url)
     assert check.reason == f"{url} is open, but into 'next' instead of 'main'"
     assert scene.lane.status is WorkstreamStatus.PR_CREATED
+
+
+def test_it_is_not_merged_by_a_program(scene: Scene) -> None:
+    """Into a branch nobody asked for: refused, and said why; it stays open."""
+    url = scene.elsewhere()
+    merger = GhIntegrationAutoMerger(
+        scene.repo,
+        token=scene.world.token,
+        api_url=scene.world.github.api_url,
+        full_name="octo/widgets",
+    )
+    with pytest.raises(MergeRefusedError) as caught:
+        merger.merge_integration_pr(scene.lane)
+    assert f"{url} is open, but into 'next' instead of 'main'" in str(caught.value)
+    assert scene.pulls == [(1, "next", "open")]
 
 
 def test_a_check_is_not_misled_by_an_earlier_one_that_was_closed(scene: Scene) -> None:
