@@ -87,7 +87,7 @@ def _with_milestone(server: GitHubServer) -> None:
 
 
 def _find(client: GitHubClient) -> str:
-    find_pulls(client, head_branch=HEAD, base_branch="main")
+    find_pulls(client, head_branch=HEAD)
     return _OK
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agentrelay.workstream import (
+    LaneConflictError,
     PullRequestError,
     WorkstreamRuntime,
     WorkstreamSpec,
@@ -24,6 +25,7 @@ from agentrelay.workstream.testing import (
     create_bare_repository,
     refs,
 )
+from tests.integration._github_client import call
 
 BRANCH = "agentrelay/nightly/parser/integration"
 
@@ -84,6 +86,20 @@ def test_integrating_again_adopts_it(fork: Fork) -> None:
     assert len(fork.world.github.pulls()) == 1
     assert fork.lane.artifacts.merge_pr_url == url
     assert fork.lane.status is WorkstreamStatus.PR_CREATED
+
+
+def test_no_second_one_is_opened_beside_one_whose_base_was_changed(fork: Fork) -> None:
+    """It is found without its base, whatever the filter by head forgets."""
+    world = fork.world
+    commit_files(world.remote_path, {"next.txt": "1\n"}, message="Next", branch="next")
+    fork.integrate()
+    token = f"Bearer {world.token}"
+    answer = call(world.github, "PATCH", "/pulls/1", {"base": "next"}, Authorization=token)
+    assert answer.status_code == 200
+    with pytest.raises(LaneConflictError) as caught:
+        fork.integrate()
+    assert caught.value.obstacle == fork.lane.artifacts.merge_pr_url
+    assert [(pull.base, pull.state) for pull in world.github.pulls()] == [("next", "open")]
 
 
 def test_a_creation_whose_answer_is_lost_is_found(fork: Fork) -> None:

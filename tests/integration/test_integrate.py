@@ -426,18 +426,6 @@ def test_a_pull_request_closed_without_a_merge_is_followed_by_a_new_one(
     assert lane.status is WorkstreamStatus.PR_CREATED
 
 
-def test_a_pull_request_into_another_branch_is_not_the_lanes(
-    world: World, repo: Path, lane: WorkstreamRuntime
-) -> None:
-    """Head and base together make the lane's pull request."""
-    commit_files(world.remote_path, {"release.txt": "1"}, message="Release", branch="release")
-    commit_files(world.remote_path, {"task.py": "1"}, message="Task", branch=BRANCH)
-    other = world.github.open_pull(head=BRANCH, base="release", title="Backport")
-    integrate(world, repo, lane)
-    assert [pull.base for pull in world.github.pulls()] == ["release", "main"]
-    assert lane.artifacts.merge_pr_url != other.html_url
-
-
 def test_the_overrides_name_the_github_of_a_remote_that_is_a_path(world: World) -> None:
     """Commits go where the remote says, the pull request where the settings say."""
     repo = world.clone(by="path")

@@ -290,6 +290,8 @@ def test_nothing_is_asked_for_once_it_is_merged(
         {"milestone": True},
         {"milestone": ""},
         {"milestone": 1.5},
+        {"draft": "no"},
+        {"draft": None},
         {"head_full_name": "fork"},
         {"head_full_name": "a/b/c"},
     ],

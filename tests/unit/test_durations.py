@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from agentrelay.workstream import (
+    GhIntegrationAutoMerger,
+    GhIntegrationMergeChecker,
     GhWorkstreamIntegrator,
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
@@ -24,6 +26,8 @@ from agentrelay.workstream._durations import check_seconds, check_whole_seconds
 
 # More digits than Python turns into text.
 _HUGE = 10**6000
+
+_FIVE: Any = 5
 
 _NO_DURATION: tuple[Any, ...] = (
     -1,
@@ -125,4 +129,29 @@ def test_a_step_refuses_a_duration_before_it_does_anything(
         with pytest.raises(RepositoryError, match=rf"^{name} is "):
             step(part, runtime)
         assert runtime == WorkstreamRuntime(WorkstreamSpec("parser"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda path, lane: GhWorkstreamIntegrator(path, policy=_FIVE).create_integration_pr(lane),
+        lambda path, lane: GitWorkstreamTeardown(path, policy=_FIVE).teardown_workstream(lane),
+        lambda path, lane: GhIntegrationAutoMerger(path, policy=_FIVE).merge_integration_pr(lane),
+        lambda path, lane: GhIntegrationMergeChecker(path, policy=_FIVE).check_merged(lane),
+        lambda path, lane: next(
+            GhIntegrationMergeChecker(path, policy=_FIVE).watch([lane], until_s=9)
+        ),
+    ],
+    ids=["integrate", "teardown", "merge", "check", "watch"],
+)
+def test_a_policy_that_is_none_is_refused_before_anything_is_done(
+    tmp_path: Path, ask: Callable[[Path, WorkstreamRuntime], object]
+) -> None:
+    """A number of seconds, say: the setting is named, and what it should be."""
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    with pytest.raises(RepositoryError, match=r"^policy is of type int$") as caught:
+        ask(tmp_path / "nowhere", runtime)
+    assert "RetryPolicy" in str(caught.value.hint)
+    assert runtime == WorkstreamRuntime(WorkstreamSpec("parser"))
     assert list(tmp_path.iterdir()) == []

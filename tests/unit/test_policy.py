@@ -83,6 +83,10 @@ def test_the_clocks_of_the_process_are_used_unless_told() -> None:
         {"jitter": 1.1},
         {"jitter": True},
         {"jitter": "some"},
+        {"monotonic": 5},
+        {"wall_clock": None},
+        {"wait": 0.5},
+        {"draw": "often"},
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(settings: dict[str, Any]) -> None:

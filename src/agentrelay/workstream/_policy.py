@@ -20,7 +20,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from agentrelay.workstream._durations import check_seconds
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["Deadline", "RetryPolicy"]
+__all__ = ["Deadline", "RetryPolicy", "check_policy"]
 
 
 def _monotonic() -> float:
@@ -87,7 +87,7 @@ class RetryPolicy:
         """Refuse a policy that would never end, or never begin.
 
         Raises:
-            RepositoryError: A setting is no duration, number or part.
+            RepositoryError: A setting is no duration, number or part, or a clock is none.
         """
         for name in ("deadline_s", "longest_wait_s", "first_wait_s"):
             check_seconds(name, getattr(self, name))
@@ -101,6 +101,12 @@ class RetryPolicy:
             )
         if isinstance(jitter, bool) or not isinstance(jitter, int | float) or not 0 <= jitter <= 1:
             raise RepositoryError(f"jitter is {jitter!r}", hint="Set jitter to 0, 1 or between.")
+        for name in ("monotonic", "wall_clock", "wait", "draw"):
+            clock: object = getattr(self, name)
+            if not callable(clock):
+                raise RepositoryError(
+                    f"{name} is {clock!r}", hint=f"Set {name} to a function, or leave it out."
+                )
 
     def backoff_s(self, failures: int) -> float:
         """Return how long to wait after so many failures in a row, in seconds.
@@ -115,6 +121,22 @@ class RetryPolicy:
     def start(self) -> Deadline:
         """Start the clock of one operation."""
         return Deadline(self)
+
+
+def check_policy(value: object) -> None:
+    """Accept a policy.
+
+    Args:
+        value: What the caller set ``policy`` to.
+
+    Raises:
+        RepositoryError: It is something else.
+    """
+    if not isinstance(value, RetryPolicy):
+        raise RepositoryError(
+            f"policy is of type {type(value).__name__}",
+            hint="Set policy to a RetryPolicy: RetryPolicy(deadline_s=30), for example.",
+        )
 
 
 class Deadline:

@@ -113,7 +113,7 @@ class LaneConflictError(WorkstreamError):
     """Something that is not this lane's is in the way: look, then tear it down.
 
     Attributes:
-        obstacle: The path or ref in the way, or ``None``.
+        obstacle: The path, ref or pull request's URL in the way, or ``None``.
     """
 
     obstacle: str | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from agentrelay.workstream._github.address import GitHubAddress, is_full_name, parse_address
 from agentrelay.workstream._github.client import GitHubClient
-from agentrelay.workstream._policy import RetryPolicy
+from agentrelay.workstream._policy import RetryPolicy, check_policy
 from agentrelay.workstream.credentials import TokenSource
 from agentrelay.workstream.errors import RepositoryError
 
@@ -42,6 +42,7 @@ class ApiAccess:
         Raises:
             RepositoryError: A setting is of another kind, or the fork's name is none.
         """
+        check_policy(self.policy)
         for name in ("api_url", "full_name", "head_full_name"):
             value: object = getattr(self, name)
             if value is not None and not isinstance(value, str):

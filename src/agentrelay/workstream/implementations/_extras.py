@@ -8,10 +8,20 @@ from typing import Final
 from agentrelay.workstream._github.extras import Extras
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["read_extras"]
+__all__ = ["check_draft", "read_extras"]
 
 # GitHub's limits: names of labels, of accounts and of teams are far shorter than this.
 _LONGEST_NAME: Final = 256
+
+
+def check_draft(value: object) -> None:
+    """Accept a truth value, and no word for one: ``"no"`` would be true.
+
+    Raises:
+        RepositoryError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise RepositoryError("draft is neither True nor False", hint="Set draft to True or False.")
 
 
 def read_extras(

@@ -77,6 +77,14 @@ def cannot_tell(reason: str, *, url: str | None = None) -> MergeCheck:
     return MergeCheck(MergeVerdict.CANNOT_TELL, url=url, reason=reason)
 
 
+def _elsewhere(question: Question, pull: PullRequest) -> Found:
+    """Return what a pull request into another branch says about a lane: nothing, but where."""
+    reason = (
+        f"{pull.url} is {pull.state}, but into '{pull.base_branch}' instead of '{question.target}'"
+    )
+    return Found(MergeVerdict.CANNOT_TELL, pull, reason)
+
+
 def check_lanes(
     repo_path: Path,
     runtimes: Sequence[WorkstreamRuntime],
@@ -238,6 +246,10 @@ class Inquiry:
     def _judge_rest(self, question: Question, pulls: list[PullRequest]) -> Found:
         """Return what follows when these are all there are."""
         mine = [pull for pull in pulls if pull.base_branch == question.target]
+        astray = next((pull for pull in pulls if pull.state == "open"), None)
+        if astray is not None and (not mine or astray.number > mine[0].number):
+            # It would have been found before if it were into the target.
+            return _elsewhere(question, astray)
         is_at = mine and question.tip in {None, mine[0].head_sha}
         if mine and (question.is_fresh or not (question.is_known or is_at)):
             return Found(
@@ -256,11 +268,7 @@ class Inquiry:
                 f"{mine[0].url} was merged at {at}, and '{question.branch}' holds work besides",
             )
         if pulls:
-            return Found(
-                MergeVerdict.CANNOT_TELL,
-                pulls[0],
-                f"{pulls[0].url} is for '{pulls[0].base_branch}', not for '{question.target}'",
-            )
+            return _elsewhere(question, pulls[0])
         return Found(
             MergeVerdict.CANNOT_TELL, None, f"'{question.branch}' has no pull request at GitHub"
         )

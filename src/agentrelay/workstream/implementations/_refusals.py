@@ -10,7 +10,7 @@ from agentrelay.workstream._git.worktree_entries import Entry, entries_on
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["diverged", "locked_and_absent", "moved", "off_branch", "other_checkout"]
+__all__ = ["diverged", "into_another", "locked_and_absent", "moved", "off_branch", "other_checkout"]
 
 
 def diverged(lane: Lane, *, here: str, there: str, url: str) -> LaneConflictError:
@@ -19,6 +19,24 @@ def diverged(lane: Lane, *, here: str, there: str, url: str) -> LaneConflictErro
         f"the branch '{lane.branch}' has diverged: here {here[:12]}, at '{url}' {there[:12]}",
         obstacle=lane.branch_ref,
         hint="Bring both together in the worktree by a merge or rebase, then repeat.",
+    )
+
+
+def into_another(lane: Lane, *, url: str, base: str, target: str) -> LaneConflictError:
+    """The lane's open pull request goes into another branch than the lane's target.
+
+    Args:
+        lane: The lane.
+        url: The pull request's page for people.
+        base: Branch it goes into.
+        target: Branch it should go into.
+    """
+    return LaneConflictError(
+        f"{url} is open from '{lane.branch}' into '{base}', not into '{target}': "
+        "a second pull request is not opened beside it",
+        obstacle=url,
+        hint=f"Set its base back to '{target}', close it, or make '{base}' the workstream's "
+        "target; then repeat.",
     )
 
 

@@ -23,7 +23,7 @@ from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._description import describe, refresh_description
 from agentrelay.workstream.implementations._lane_record import lane_lock
 from agentrelay.workstream.implementations._pull_text import render_title
-from agentrelay.workstream.implementations._refusals import diverged, off_branch
+from agentrelay.workstream.implementations._refusals import diverged, into_another, off_branch
 
 __all__ = ["submit"]
 
@@ -119,11 +119,14 @@ def _settle(
 
     Returns:
         ``None`` when GitHub finds nothing to merge: the target moved meanwhile.
+
+    Raises:
+        LaneConflictError: The one that is open goes into another branch than the target.
     """
     target = runtime.spec.merge_target_branch
-    found = find_pulls(
-        client, head_branch=lane.branch, base_branch=target, head_full_name=head_full_name
-    )
+    # Into whichever branch: a base that somebody changed must not hide the lane's own.
+    pulls = find_pulls(client, head_branch=lane.branch, head_full_name=head_full_name)
+    found = [pull for pull in pulls if pull.base_branch == target]
     for pull in found:
         if pull.state == "open":
             refresh_description(runtime, lane, client, pull)
@@ -132,6 +135,9 @@ def _settle(
     for pull in found:
         if pull.state == "merged" and pull.head_sha == tip:
             return Opened(pull)
+    for pull in pulls:
+        if pull.state == "open":
+            raise into_another(lane, url=pull.url, base=pull.base_branch, target=target)
     try:
         return open_pull(
             client,

@@ -81,10 +81,11 @@ class GhWorkstreamIntegrator:
     def create_integration_pr(self, workstream_runtime: WorkstreamRuntime) -> None:
         """Create a pull request from the integration branch to the merge target.
 
-        An open pull request of the lane is adopted. A branch with no commits ahead of
-        its target opens nothing: the lane becomes MERGED and a concern says so. Labels,
-        reviewers, assignees and milestone are asked for as far as they are missing; the
-        pull request stands without them, and a concern says what could not be had.
+        An open pull request of the lane is adopted; beside one into another branch than
+        the target no second one is opened. A branch with no commits ahead of its target
+        opens nothing: the lane becomes MERGED and a concern says so. Labels, reviewers,
+        assignees and milestone are asked for as far as they are missing; the pull request
+        stands without them, and a concern says what could not be had.
 
         Args:
             workstream_runtime: Workstream runtime whose integration branch should be
@@ -95,8 +96,9 @@ class GhWorkstreamIntegrator:
             LaneNameError: The base or target is no name of a branch; nothing was changed.
             RepositoryError: No repository at GitHub can be told from the remote, the branch
                 or its target does not exist, or a setting is not what it should be.
-            LaneConflictError: Lane and remote branch have diverged, or the worktree is
-                not on the lane's branch.
+            LaneConflictError: Lane and remote branch have diverged, the worktree is not on
+                the lane's branch, or the lane's open pull request goes into another branch
+                than its target.
             LaneBusyError: Another thread or process is working on this lane.
             PushRejectedError: The remote refused commits the lane holds.
             PullRequestError: GitHub refused the pull request.
@@ -107,7 +109,7 @@ class GhWorkstreamIntegrator:
         """
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._access import ApiAccess
-        from agentrelay.workstream.implementations._extras import read_extras
+        from agentrelay.workstream.implementations._extras import check_draft, read_extras
         from agentrelay.workstream.implementations._submit import submit
 
         check_seconds("lane_timeout_s", self.lane_timeout_s)
@@ -122,6 +124,7 @@ class GhWorkstreamIntegrator:
             self.head_full_name,
         )
         api.check()
+        check_draft(self.draft)
         extras = read_extras(
             labels=self.labels,
             reviewers=self.reviewers,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Optional
 
 from agentrelay.workstream._durations import check_seconds, check_whole_seconds
-from agentrelay.workstream._policy import RetryPolicy
+from agentrelay.workstream._policy import RetryPolicy, check_policy
 from agentrelay.workstream.core.merge import MergeCheck, MergeEvent
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
@@ -181,6 +181,7 @@ class GhIntegrationMergeChecker:
         self, runtimes: list[WorkstreamRuntime], until_s: float, every_s: float
     ) -> tuple[Watching, float]:
         """Check the settings of a watch; return its state, and when it ends."""
+        check_policy(self.policy)
         check_seconds("until_s", until_s)
         check_seconds("every_s", every_s)
         if every_s < _SHORTEST_EVERY_S:
