@@ -7,9 +7,9 @@ masked and characters that could act on it are made visible.
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -157,7 +157,7 @@ def explain(failure: BaseException) -> tuple[str, str | None]:
 def _is_anywhere() -> bool:
     """Return whether the current directory is there: relative paths start from it."""
     try:
-        os.getcwd()
+        Path.cwd()
     except OSError:
         return False
     return True
