@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pygit2
@@ -31,9 +32,12 @@ from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import World, commit_files, refs
 from fixtures import scenarios
 
-__all__ = ["CASES", "Case"]
+__all__ = ["CASES", "Case", "find_cases", "standing"]
 
-VERBS: Final = ("prepare", "integrate", "teardown", "commit", "push", "pull", "clone")
+VERBS: Final = (
+    *("prepare", "integrate", "teardown", "commit", "push", "pull", "clone"),
+    *("restore", "forget", "reconcile"),
+)
 _LANE_TIMEOUT_S: Final = 3.0
 
 
@@ -71,7 +75,7 @@ def _tear_down(world: World, scene: scenarios.Scene, may_go: frozenset[str] = fr
     return Case(scene.repo, scene.runtime, teardown.teardown_workstream, may_go)
 
 
-def _standing(world: World) -> scenarios.Scene:
+def standing(world: World) -> scenarios.Scene:
     """Return a lane without work of its own."""
     repo = world.clone()
     runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
@@ -96,7 +100,7 @@ def prepare_afresh(world: World) -> Case:
 
 def prepare_over_a_failed_one(world: World) -> Case:
     """An earlier run failed at the push and left its error behind."""
-    scene = _standing(world)
+    scene = standing(world)
     pygit2.Repository(str(world.remote_path)).references.delete(scene.lane.branch_ref)
     scene.runtime.mark_failed("the remote was away")
     return _prepare(world, scene)
@@ -169,7 +173,7 @@ def integrate_again(world: World) -> Case:
 
 def integrate_with_nothing_ahead(world: World) -> Case:
     """The target has all there is."""
-    return _integrate(world, _standing(world))
+    return _integrate(world, standing(world))
 
 
 def integrate_after_a_failure(world: World) -> Case:
@@ -184,7 +188,7 @@ def integrate_after_a_failure(world: World) -> Case:
 
 def teardown_of_a_clean_lane(world: World) -> Case:
     """Nothing in it is worth keeping."""
-    return _tear_down(world, _standing(world))
+    return _tear_down(world, standing(world))
 
 
 def teardown_of_a_dirty_lane(world: World) -> Case:
@@ -248,7 +252,7 @@ def teardown_with_an_open_pull_request(world: World) -> Case:
 
 def teardown_a_batch(world: World) -> Case:
     """The lane, with unsaved work, and another one are torn down as one batch."""
-    scene = _standing(world)
+    scene = standing(world)
     other = WorkstreamRuntime(WorkstreamSpec("lexer"))
     world.runner(scene.repo).prepare(other)
     (scene.lane.worktree_path / "draft.txt").write_text("unsaved\n")
@@ -323,7 +327,7 @@ def push_of_commits(world: World) -> Case:
 
 def pull_of_commits(world: World) -> Case:
     """Others changed, added and removed files; a draft of ours is not in the way."""
-    scene = _standing(world)
+    scene = standing(world)
     theirs = {"README.md": "theirs\n", "deep/er/new.txt": "1\n", "run": None}
     commit_files(world.remote_path, theirs, message="Theirs", branch=scene.lane.branch)
     (scene.lane.worktree_path / "draft.txt").write_text("ours\n")
@@ -339,7 +343,7 @@ def pull_of_commits(world: World) -> Case:
 
 def clone_of_everything(world: World) -> Case:
     """Into a directory that is not there; nothing else is left beside it."""
-    scene = _standing(world)
+    scene = standing(world)
     place = world.root / "clones" / "more" / "another"
 
     def act(_: WorkstreamRuntime) -> None:
@@ -352,8 +356,15 @@ def clone_of_everything(world: World) -> Case:
     return Case(scene.repo, scene.runtime, act)
 
 
-CASES: Final[dict[str, Callable[[World], Case]]] = {
-    name: function
-    for name, function in inspect.getmembers(sys.modules[__name__], inspect.isfunction)
-    if not name.startswith("_") and "world" in inspect.signature(function).parameters
-}
+def find_cases(module: ModuleType) -> dict[str, Callable[[World], Case]]:
+    """Return the cases a module defines, by their names."""
+    return {
+        name: function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+        and name.startswith(VERBS)
+        and "world" in inspect.signature(function).parameters
+    }
+
+
+CASES: Final = find_cases(sys.modules[__name__])

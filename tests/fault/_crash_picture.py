@@ -32,7 +32,10 @@ def picture(world: World, repo: Path, runtime: WorkstreamRuntime) -> dict[str, A
         "remote": _git_dir(world.remote_path),
         "rescued": _rescued(repo),
         "files": {
-            name: (path.readlink() if path.is_symlink() else path.read_bytes(), path.stat().st_mode)
+            name: (
+                path.readlink() if path.is_symlink() else path.read_bytes(),
+                path.lstat().st_mode,
+            )
             for name, path in _files(repo)
             if not name.startswith((".git/", ".workflow/"))
         },
@@ -54,6 +57,11 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         for name in names:
             path = Path(folder, name)
             yield str(path.relative_to(root)), path
+
+
+def _content(path: Path) -> bytes:
+    """Return what git would store of a file or link."""
+    return os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
 
 
 def _folders(root: Path, *, without: tuple[str, ...]) -> set[str]:
@@ -143,8 +151,7 @@ def reach(world: World, repo: Path) -> frozenset[str]:
         if path.name != ".git" and not name.startswith(
             (".git/", ".workflow/", ".worktrees/.trash/")
         ):
-            content = os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
-            found.add(str(pygit2.hash(content)))
+            found.add(str(pygit2.hash(_content(path))))
     return frozenset(found)
 
 

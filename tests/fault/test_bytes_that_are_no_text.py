@@ -11,8 +11,11 @@ import pytest
 from agentrelay.workstream import (
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    diagnose,
+    open_lane,
     reconcile,
     rescued,
 )
@@ -60,6 +63,59 @@ def test_a_repository_in_a_folder_whose_name_is_no_text_has_lanes(
     clone_repository(bare, tmp_path / "clone").rename(repo)
     (concern,) = whole_life(repo)
     assert concern.startswith("untracked files kept as")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b'[section "caf\xe9"]\n\tkey = 1\n',
+        b'[remote "caf\xe9"]\n\turl = /nowhere\n',
+        b'[url "/caf\xe9"]\n\tinsteadOf = cafe:\n',
+        b"[user]\n\tname = J\xe9r\xf4me\n",
+        b'[url "/elsewhere"]\n\tinsteadOf = caf\xe9:\n',
+    ],
+    ids=["section", "remote", "rule", "name", "value of a rule"],
+)
+def test_a_configuration_that_is_no_text_has_lanes(
+    tmp_path: Path, bare: Path, lines: bytes
+) -> None:
+    """Git takes any bytes in a section's quotes, and for a value."""
+    repo = clone_repository(bare, tmp_path / "clone")
+    with (repo / ".git" / "config").open("ab") as config:
+        # With an include every entry is looked at, whoever wrote it.
+        config.write(lines + b"[include]\n\tpath = nothing\n")
+    (concern,) = whole_life(repo)
+    assert concern.startswith("untracked files kept as")
+    assert [lane.kind.value for lane in reconcile(repo).lanes] == ["rescued"]
+    assert all(finding.sentence for finding in diagnose(repo))
+
+
+def test_a_name_that_is_no_text_is_said_to_be_in_the_way_of_a_commit(
+    tmp_path: Path, bare: Path
+) -> None:
+    """A commit under half a name would be wrong for ever; nothing is committed."""
+    repo = clone_repository(bare, tmp_path / "clone")
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    GitWorkstreamPreparer(repo, "nightly").prepare_workstream(runtime)
+    assert runtime.state.worktree_path is not None
+    (runtime.state.worktree_path / "draft.txt").write_text("draft\n")
+    with (repo / ".git" / "config").open("ab") as config:
+        config.write(b"[user]\n\tname = J\xe9r\xf4me\n")
+    before = refs(repo)
+    with pytest.raises(RepositoryError, match=r"user\.name .*J\\xe9r\\xf4me.* not UTF-8") as caught:
+        open_lane(runtime).commit("Draft")
+    assert caught.value.hint is not None
+    assert refs(repo) == before
+
+
+def test_a_configuration_that_cannot_be_read_names_its_file(tmp_path: Path, bare: Path) -> None:
+    """Outside of quotes a section's name is of few letters, for git as well."""
+    repo = clone_repository(bare, tmp_path / "clone")
+    config = repo / ".git" / "config"
+    config.write_bytes(config.read_bytes() + b"[caf\xe9]\n\tkey = 1\n")
+    with pytest.raises(RepositoryError) as caught:
+        whole_life(repo)
+    assert str(config) in caught.value.message
 
 
 @pytest.mark.parametrize(

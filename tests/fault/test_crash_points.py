@@ -2,7 +2,7 @@
 
 No moment is listed anywhere. An undisturbed run is watched, by the interpreter and by the
 kernel; then the same run is stopped at each moment that was seen, repeated, and compared.
-Cases are found in ``_crash_cases.py``.
+Cases are found in ``_crash_cases.py`` and ``_crash_cases_after.py``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Final, TypeVar
 import pytest
 
 from agentrelay.workstream.testing import World
+from tests.fault import _crash_cases, _crash_cases_after
 from tests.fault._crash import Stage
-from tests.fault._crash_cases import CASES
 from tests.fault._crash_syscalls import can_trace
 
 T = TypeVar("T")
+
+_CASES: Final = {**_crash_cases.CASES, **_crash_cases_after.CASES}
 
 # "all" takes an hour or more; one of each kind for each case takes seconds.
 _WANTED: Final = os.environ.get("AGENTRELAY_CRASH_POINTS", "1")
@@ -52,7 +54,7 @@ def disturb(stop: Callable[[T], None], moments: Sequence[T]) -> Iterator[str]:
             yield f"{stop.__name__} {moment}: {type(failure).__name__}: {failure}"
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", sorted(_CASES))
 def test_whatever_moment_a_run_is_stopped_at_the_next_call_makes_it_good(
     tmp_path: Path, name: str
 ) -> None:
@@ -63,7 +65,7 @@ def test_whatever_moment_a_run_is_stopped_at_the_next_call_makes_it_good(
     objects do it again: no lock stays held, and no half state in memory is used.
     """
     with World(tmp_path / "world", token=None) as world:
-        stage = Stage(world, CASES[name])
+        stage = Stage(world, _CASES[name])
         moments = stage.moments
         assert {moment[0] for moment in moments} == {"line", "write", "call"}
         calls = range(1, stage.count_calls() + 1 if can_trace() else 1)

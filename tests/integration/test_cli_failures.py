@@ -121,6 +121,40 @@ def _program_with(name: str, error: BaseException) -> click.Group:
     return type(program)(commands={name: failing})
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the current directory cannot be deleted")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("prepare", "--graph", "nightly", "parser"),
+        ("teardown", "--graph", "nightly", "parser"),
+        ("integrate", "--graph", "nightly", "parser"),
+        ("check", "--graph", "nightly", "parser"),
+        ("clone", "/nowhere/origin.git", "there"),
+        ("lane", "status"),
+        ("status",),
+        ("rescued",),
+        ("restore", "nightly/parser/1/commits"),
+        ("reconcile",),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+def test_a_deleted_current_directory_is_named_as_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """Every command whose repository is the current directory says so, also as a document."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = CliRunner().invoke(program, [*command, "--json"])
+    assert result.exit_code == 1
+    message = "the current directory does not exist any more"
+    assert json.loads(result.stdout)["error"] == message
+    assert result.stderr.startswith(f"error: {message}\nhint: Change to a directory that exists")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unexpected_error_is_one_line() -> None:
     """No traceback unless it is asked for, and no secret either way."""
     broken = _program_with("break", ValueError("ghp_abcdefgh12345678 is\nodd"))

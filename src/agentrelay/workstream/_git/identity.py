@@ -76,7 +76,8 @@ def find_person(
     found: dict[str, str] = {}
     for half in ("name", "email"):
         values = [env.get(f"GIT_{role.upper()}_{half.upper()}", "")]
-        values += [str(config[key]) for key in (f"{role}.{half}", f"user.{half}") if key in config]
+        keys = (f"{role}.{half}", f"user.{half}")
+        values += [_read(repository, key) for key in keys if key in config]
         cleaned = [text for text in map(_clean, values) if text]
         if cleaned:
             found[half] = cleaned[0]
@@ -133,6 +134,20 @@ def find_date(
 
 def _config_only(config: pygit2.Config) -> bool:
     return "user.useconfigonly" in config and config.get_bool("user.useconfigonly")
+
+
+def _read(repository: OpenRepository, key: str) -> str:
+    try:
+        return str(repository.handle.config[key])
+    except UnicodeDecodeError as error:
+        message = (
+            f"{key} in the git configuration is {ascii(error.object)[:60]}, which is not UTF-8"
+        )
+        raise RepositoryError(
+            message,
+            path=repository.path,
+            hint="Write it in UTF-8, set GIT_AUTHOR_NAME and so on, or pass author=.",
+        ) from None
 
 
 def _clean(text: str) -> str:

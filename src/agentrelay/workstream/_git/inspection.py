@@ -18,7 +18,7 @@ from typing import Final
 import pygit2
 
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, config_entries
 from agentrelay.workstream._git.worktree_entries import entries
 
 if sys.platform != "win32":
@@ -93,16 +93,17 @@ def rewrites(repository: OpenRepository, urls: Sequence[str]) -> list[str]:
         urls: Addresses as they were written.
     """
     return [
-        str(entry.name)
-        for entry in repository.handle.config
-        if _REWRITES.fullmatch(str(entry.name).lower())
-        and any(url.startswith(str(entry.value)) for url in urls)
+        name
+        for name, entry in config_entries(repository.handle.config)
+        if entry is not None
+        and _REWRITES.fullmatch(name.lower())
+        and any(url.encode().startswith(entry.raw_value or b"") for url in urls)
     ]
 
 
 def ignored_settings(repository: OpenRepository) -> list[str]:
     """Return the keys of the configuration that git heeds and lanes do not, sorted."""
-    names = {str(entry.name) for entry in repository.handle.config}
+    names = {name for name, _ in config_entries(repository.handle.config)}
     return sorted(name for name in names if _IGNORED.fullmatch(name.lower()))
 
 

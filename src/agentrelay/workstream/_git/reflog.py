@@ -53,10 +53,12 @@ def _append(
     minutes = abs(who.offset)
     zone = f"{'-' if who.offset < 0 else '+'}{minutes // 60:02d}{minutes % 60:02d}"
     words = " ".join(message.split())
-    line = f"{old or _NOBODY} {new} {who.name} <{who.email}> {who.time} {zone}\t{words}\n"
+    # As bytes: git takes any for a name.
+    name = who.raw_name + b" <" + who.raw_email + b">"
+    begin, end = f"{old or _NOBODY} {new} ", f" {who.time} {zone}\t{words}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as stream:
-        stream.write(line.encode("utf-8", "replace"))
+        stream.write(begin.encode() + name + end.encode("utf-8", "replace"))
 
 
 def _wanted(repository: OpenRepository, ref: str) -> bool:

@@ -18,7 +18,7 @@ from pygit2.enums import ConfigLevel
 from agentrelay.workstream._git.exchange import Endpoint
 from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.locks import reading
-from agentrelay.workstream._git.repository import OpenRepository, config_names
+from agentrelay.workstream._git.repository import OpenRepository, config_entries, config_names
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import RepositoryError
@@ -124,12 +124,14 @@ def refuse_led_away(repository: OpenRepository, name: str, url: str, *, key: str
     same_port = written.scheme != led.scheme or written.port == led.port
     if written.host == led.host and same_port:
         return
-    for entry in config:
-        rule = _REWRITE.fullmatch(entry.name)
+    for key_name, entry in config_entries(config):
+        rule = _REWRITE.fullmatch(key_name)
+        # Neither a name nor a value that is no text leads a text anywhere.
         if (
             rule is not None
+            and entry is not None
             and entry.level in {ConfigLevel.LOCAL, ConfigLevel.WORKTREE}
-            and raw.startswith(str(entry.value))
+            and raw.encode().startswith(entry.raw_value or b"")
             and url.startswith(rule["base"])
         ):
             message = (

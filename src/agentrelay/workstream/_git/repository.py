@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import pygit2
-from pygit2.config import DefaultConfig
+from pygit2.config import ConfigEntry, DefaultConfig
 from pygit2.enums import RepositoryOpenFlag
 
 from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
@@ -25,6 +25,7 @@ __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
+    "config_entries",
     "config_names",
     "find_packed",
     "is_commit_id",
@@ -304,7 +305,25 @@ def config_names(handle: pygit2.Repository, word: bytes) -> list[str]:
         text = (common_dir_of(Path(handle.path)) / "config").read_bytes().lower()
         if not any(hint in text for hint in (word, b"include", b"worktreeconfig")):
             config = DefaultConfig()
-    return [entry.name for entry in config]
+    return [name for name, _ in config_entries(config)]
+
+
+def config_entries(config: pygit2.Config) -> Iterator[tuple[str, ConfigEntry | None]]:
+    """Yield the name of each entry, and the entry, if pygit2 can read it.
+
+    git takes any bytes for the name in a section's quotes. pygit2 takes UTF-8 and fails at
+    such an entry, but goes on after it. Its bytes stand in the name as surrogates.
+    """
+    entries = iter(config)
+    while True:
+        try:
+            entry = next(entries)
+        except StopIteration:
+            return
+        except UnicodeDecodeError as error:
+            yield error.object.decode("utf-8", "surrogateescape"), None
+        else:
+            yield entry.name, entry
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

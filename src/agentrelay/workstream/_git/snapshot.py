@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 import pygit2
 from pygit2.enums import DeltaStatus, FileMode
 
+from agentrelay.workstream._git.aside import made_aside
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
@@ -99,7 +99,8 @@ def write_snapshot(
 
     Raises:
         LaneConflictError: Something is in the directory already; it stays as it is.
-        RepositoryError: It cannot be written; nothing is left behind.
+        RepositoryError: It cannot be written; nothing is left behind. What a killed process
+            left beside the directory is removed by the next call for the same one.
     """
     with repository_failures("write the kept files", path=directory):
         if os.path.lexists(directory) and (
@@ -109,18 +110,13 @@ def write_snapshot(
             raise LaneConflictError(
                 message, obstacle=directory, hint="Name a directory that does not exist yet."
             )
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        # Not mkdtemp: who may read the drafts is for the umask to say.
-        aside = directory.with_name(f".{directory.name}.{os.urandom(8).hex()}")
-        aside.mkdir()
-        try:
+        with made_aside(directory, kind="restore") as aside:
+            made = aside / "files"
+            made.mkdir()
             tree = repository.handle[commit_id].peel(pygit2.Commit).tree
             for name in files:
-                _write(tree, name, aside)
-            aside.rename(directory)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+                _write(tree, name, made)
+            made.rename(directory)
 
 
 def _write(tree: pygit2.Tree, name: str, top: Path) -> None:

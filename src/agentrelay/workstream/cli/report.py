@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import traceback
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -142,10 +143,24 @@ def explain(failure: BaseException) -> tuple[str, str | None]:
     """Return what an exception says to a person, and what that person can do."""
     if isinstance(failure, WorkstreamError):
         return failure.message, failure.hint
+    if isinstance(failure, FileNotFoundError) and not _is_anywhere():
+        return (
+            "the current directory does not exist any more",
+            "Change to a directory that exists, and name the repository there or with --repo.",
+        )
     return (
         redact(f"unexpected {type(failure).__name__}: {failure}"),
         "Repeat the command with --debug to see where it came from.",
     )
+
+
+def _is_anywhere() -> bool:
+    """Return whether the current directory is there: relative paths start from it."""
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
 
 
 def make_console(*, stderr: bool = False, quiet: bool = False) -> Console:

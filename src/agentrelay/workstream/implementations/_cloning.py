@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
-from typing import Final
 from urllib.parse import urlsplit
 
+from agentrelay.workstream._git.aside import made_aside, sweep_aside
 from agentrelay.workstream._git.cloning import Progress, fill_clone, is_path, remote_url_of
 from agentrelay.workstream._git.failures import repository_failures
-from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._git.remotes import RemoteAccess
-from agentrelay.workstream._git.trash import remove_tree
 from agentrelay.workstream._redact import redact
-from agentrelay.workstream.errors import LaneBusyError, LaneConflictError, RepositoryError
+from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["make_clone"]
-
-# In a clone's own directory aside: locked in the kernel while its maker lives.
-_ALIVE: Final = "alive"
-_OWN_WAIT_S: Final = 10.0
 
 
 def make_clone(
@@ -40,19 +33,13 @@ def make_clone(
     address = _address(url, depth)
     with repository_failures("make a place for the clone", path=path):
         # First: whoever was killed after the clone had come into its place left something, too.
-        _sweep(path)
-        if _is_there(path, address, access.remote):
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.clone-{os.urandom(8).hex()}")
-    try:
-        with hold(aside / _ALIVE, what=f"'{aside}'", timeout_s=_OWN_WAIT_S):
-            made = aside / "repository"
-            fill_clone(made, address, access, branch=branch, depth=depth, progress=progress)
-            _put_in_place(made, path, address, access.remote)
-    finally:
-        with repository_failures("remove what was made aside", path=aside):
-            remove_tree(aside)
+        sweep_aside(path, kind="clone")
+    if _is_there(path, address, access.remote):
+        return path
+    with made_aside(path, kind="clone") as aside:
+        made = aside / "repository"
+        fill_clone(made, address, access, branch=branch, depth=depth, progress=progress)
+        _put_in_place(made, path, address, access.remote)
     return path
 
 
@@ -118,18 +105,6 @@ def _is_there(path: Path, url: str, remote: str) -> bool:
         obstacle=path,
         hint="Look at what it is, then move it, or name another directory.",
     )
-
-
-def _sweep(path: Path) -> None:
-    """Remove what killed clones left beside the place; a living one is left alone."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.clone-*"):
-        if not left.is_dir() or left.is_symlink():
-            continue
-        try:
-            with hold(left / _ALIVE, what=f"'{left}'", timeout_s=0.0):
-                remove_tree(left)
-        except LaneBusyError:
-            continue
 
 
 def _put_in_place(made: Path, path: Path, url: str, remote: str) -> None:

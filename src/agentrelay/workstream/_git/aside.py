@@ -1,0 +1,64 @@
+"""Directories that appear at their place all at once: made beside it, then renamed."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.locks import hold
+from agentrelay.workstream._git.trash import remove_tree
+from agentrelay.workstream.errors import LaneBusyError
+
+__all__ = ["made_aside", "sweep_aside"]
+
+# In a maker's own directory aside: locked in the kernel while the maker lives.
+_ALIVE: Final = "alive"
+_OWN_WAIT_S: Final = 10.0
+
+
+@contextmanager
+def made_aside(path: Path, *, kind: str) -> Iterator[Path]:
+    """Yield a directory beside a place, to make in it what is then renamed to the place.
+
+    It is removed at the end with whatever is still in it. One that a killed process left
+    beside the same place is removed first; that of a living one is left alone.
+
+    Args:
+        path: The place; missing parents are made.
+        kind: What is made there, in one word: ``"clone"``.
+
+    Raises:
+        RepositoryError: The directory cannot be made or removed.
+    """
+    with repository_failures(f"make a place for the {kind}", path=path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep_aside(path, kind=kind)
+    # Not mkdtemp: who may read it is for the umask to say.
+    aside = path.with_name(f".{path.name}.{kind}-{os.urandom(8).hex()}")
+    try:
+        with hold(aside / _ALIVE, what=f"'{aside}'", timeout_s=_OWN_WAIT_S):
+            yield aside
+    finally:
+        with repository_failures("remove what was made aside", path=aside):
+            remove_tree(aside)
+
+
+def sweep_aside(path: Path, *, kind: str) -> None:
+    """Remove what killed processes left beside a place; see :func:`made_aside`.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
+        if not left.is_dir() or left.is_symlink():
+            continue
+        try:
+            with hold(left / _ALIVE, what=f"'{left}'", timeout_s=0.0):
+                remove_tree(left)
+        except LaneBusyError:
+            continue
