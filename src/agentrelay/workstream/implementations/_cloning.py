@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
-from agentrelay.workstream._git.aside import made_aside
+from agentrelay.workstream._git.aside import made_aside, sweep_aside
 from agentrelay.workstream._git.cloning import Progress, fill_clone, is_path, remote_url_of
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.remotes import RemoteAccess
@@ -14,6 +15,9 @@ from agentrelay.workstream._redact import redact
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["make_clone"]
+
+# What is made aside, in one word.
+_KIND: Final = "clone"
 
 
 def make_clone(
@@ -32,8 +36,9 @@ def make_clone(
     """
     address = _address(url, depth)
     if _is_there(path, address, access.remote):
+        sweep_aside(path, kind=_KIND)
         return path
-    with made_aside(path, kind="clone") as aside:
+    with made_aside(path, kind=_KIND) as aside:
         made = aside / "repository"
         fill_clone(made, address, access, branch=branch, depth=depth, progress=progress)
         _put_in_place(made, path, address, access.remote)
