@@ -231,8 +231,9 @@ def test_what_a_killed_clone_left_goes_and_what_a_living_one_makes_stays(
 ) -> None:
     """Nobody has to guess who is alive: the kernel knows."""
     world, path = agentrelay_world, place(agentrelay_world)
-    dead, living = (path.with_name(f".{path.name}.clone-{name}") for name in ("dead", "living"))
-    for directory in (dead, living):
+    dead, living = (path.with_name(f".{path.name}.clone-{name}") for name in ("00" * 8, "11" * 8))
+    theirs = path.with_name(f".{path.name}.clone-old")
+    for directory in (dead, living, theirs):
         (directory / "repository").mkdir(parents=True)
     (path.parent / f".{path.name}.clone-file").write_text("somebody's\n")
     with hold(living / "alive", what="a clone", timeout_s=1.0):
@@ -242,6 +243,7 @@ def test_what_a_killed_clone_left_goes_and_what_a_living_one_makes_stays(
     (dead / "repository").mkdir(parents=True)
     clone(world.remote_url, path, token=world.token)
     assert not dead.exists()
+    assert (theirs / "repository").is_dir()
     assert (path.parent / f".{path.name}.clone-file").is_file()
 
 

@@ -1,4 +1,4 @@
-"""Durations: a finite number of seconds, or a clear refusal before anything is done."""
+"""Settings of another kind: a clear refusal before anything is done."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from agentrelay.workstream import (
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
     RepositoryError,
+    WorkstreamError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    reconcile,
 )
-from agentrelay.workstream._durations import check_seconds, check_whole_seconds
+from agentrelay.workstream._durations import check_path, check_seconds, check_whole_seconds
 
 # More digits than Python turns into text.
 _HUGE = 10**6000
@@ -154,4 +156,72 @@ def test_a_policy_that_is_none_is_refused_before_anything_is_done(
         ask(tmp_path / "nowhere", runtime)
     assert "RetryPolicy" in str(caught.value.hint)
     assert runtime == WorkstreamRuntime(WorkstreamSpec("parser"))
+    assert list(tmp_path.iterdir()) == []
+
+
+class _PathOfBytes:
+    """A path-like object that is of no use to ``pathlib``."""
+
+    def __fspath__(self) -> bytes:
+        return b"/tmp"
+
+
+@pytest.mark.parametrize("value", [5, None, b"/tmp", True, _PathOfBytes()], ids=_id)
+def test_what_pathlib_takes_for_no_path_is_refused(value: Any) -> None:
+    """Numbers, truth values and bytes, also as what an object says it is."""
+    with pytest.raises(RepositoryError, match=r"^run_dir is .*, which is no path"):
+        check_path("run_dir", value)
+
+
+def test_a_path_may_be_text_and_need_not_exist() -> None:
+    """As everywhere in Python."""
+    check_path("run_dir", "")
+    check_path("run_dir", "/nonexistent")
+    check_path("run_dir", Path("nonexistent"))
+
+
+_STEPS: dict[str, tuple[Callable[[Path], Any], Callable[[Any, WorkstreamRuntime], None]]] = {
+    "prepare": (lambda path: GitWorkstreamPreparer(path, "nightly"), _prepare),
+    "integrate": (GhWorkstreamIntegrator, _integrate),
+    "teardown": (GitWorkstreamTeardown, _tear_down),
+}
+
+
+@pytest.mark.parametrize(
+    ("names", "setting", "value", "says"),
+    [
+        ("prepare integrate teardown", "repo_path", 5, "^repo_path is 5, which is no path"),
+        ("prepare integrate teardown", "repo_path", None, "^repo_path is None, which is no path"),
+        ("prepare integrate teardown", "remote", 5, "^remote is 5, which is no text"),
+        ("prepare integrate teardown", "remote", None, "^remote is None, which is no text"),
+        ("prepare integrate teardown", "remote", b"o", "^remote is b'o', which is no text"),
+        ("prepare integrate teardown", "ssh_key", 5, "^ssh_key is 5, which is no path"),
+        ("prepare integrate teardown", "token", 5, "^token must be .*, not int"),
+        ("prepare teardown", "run_dir", 5, "^run_dir is 5, which is no path"),
+        ("prepare teardown", "run_dir", b"r", "^run_dir is b'r', which is no path"),
+        ("prepare", "graph_name", 5, "^graph name <int> cannot name a lane: it must be text"),
+        ("prepare", "graph_name", None, "^graph name <NoneType> cannot name a lane"),
+    ],
+)
+def test_a_step_refuses_a_setting_of_another_kind_before_it_does_anything(
+    tmp_path: Path, names: str, setting: str, value: Any, says: str
+) -> None:
+    """It is said the same way by every step, also of what was set after construction."""
+    for name in names.split():
+        make, step = _STEPS[name]
+        part = make(tmp_path / "nowhere")
+        setattr(part, setting, value)
+        runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+        with pytest.raises(WorkstreamError, match=says) as caught:
+            step(part, runtime)
+        assert caught.value.hint is not None
+        assert runtime == WorkstreamRuntime(WorkstreamSpec("parser"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("setting", ["remote", "run_dir", "ssh_key"])
+def test_reconcile_refuses_a_setting_of_another_kind(tmp_path: Path, setting: str) -> None:
+    """Before it looks whether there is a repository."""
+    with pytest.raises(RepositoryError, match=rf"^{setting} is 5, which is no "):
+        reconcile(tmp_path / "nowhere", **{setting: 5})  # type: ignore[arg-type]  # a mistake
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Durations and sizes a caller set, checked before anything is done with them.
+"""Durations, sizes, names and paths a caller set, checked before anything is done with them.
 
 A negative or endless wait means something else to every clock it reaches: a lock waits
 for ever, a deadline never comes, a socket gives up at once. None of them gets that far.
@@ -6,12 +6,13 @@ for ever, a deadline never comes, a socket gives up at once. None of them gets t
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Final
 
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["check_bytes", "check_seconds", "check_whole_seconds"]
+__all__ = ["check_bytes", "check_path", "check_seconds", "check_text", "check_whole_seconds"]
 
 # A socket waits in poll(2), which counts milliseconds in a C int. Measured: 2**32 ms and
 # 0.2 s more were over after 0.2 s.
@@ -73,6 +74,42 @@ def check_bytes(name: str, value: object) -> None:
         raise RepositoryError(
             f"{name} is {_shown(value)}, which is no size",
             hint=f"Set {name} to a whole number of bytes, 0 or more.",
+        )
+
+
+def check_text(name: str, value: object) -> None:
+    """Accept a text; what it says is not looked at.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What the caller set it to.
+
+    Raises:
+        RepositoryError: It is no ``str``.
+    """
+    if not isinstance(value, str):
+        raise RepositoryError(
+            f"{name} is {_shown(value)}, which is no text", hint=f"Set {name} to a text."
+        )
+
+
+def check_path(name: str, value: object) -> None:
+    """Accept a path, whatever is there.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What the caller set it to.
+
+    Raises:
+        RepositoryError: It is neither a ``str`` nor an ``os.PathLike`` of one.
+    """
+    # os.DirEntry and the like may hold bytes, of which no path is made.
+    if not isinstance(value, str) and not (
+        isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)
+    ):
+        raise RepositoryError(
+            f"{name} is {_shown(value)}, which is no path",
+            hint=f"Set {name} to a pathlib.Path, or to a path as text.",
         )
 
 

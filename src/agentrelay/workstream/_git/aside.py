@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ __all__ = ["made_aside", "sweep_aside"]
 # In a maker's own directory aside: locked in the kernel while the maker lives.
 _ALIVE: Final = "alive"
 _OWN_WAIT_S: Final = 10.0
+_RANDOM_BYTES: Final = 8
+_SUFFIX: Final = re.compile(rf"-[0-9a-f]{{{2 * _RANDOM_BYTES}}}\Z")
 
 
 @contextmanager
@@ -35,11 +38,11 @@ def made_aside(path: Path, *, kind: str) -> Iterator[Path]:
     Raises:
         RepositoryError: The directory cannot be made or removed.
     """
+    sweep_aside(path, kind=kind)
     with repository_failures(f"make a place for the {kind}", path=path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        sweep_aside(path, kind=kind)
     # Not mkdtemp: who may read it is for the umask to say.
-    aside = path.with_name(f".{path.name}.{kind}-{os.urandom(8).hex()}")
+    aside = path.with_name(f".{path.name}.{kind}-{os.urandom(_RANDOM_BYTES).hex()}")
     try:
         with hold(aside / _ALIVE, what=f"'{aside}'", timeout_s=_OWN_WAIT_S):
             yield aside
@@ -49,16 +52,21 @@ def made_aside(path: Path, *, kind: str) -> Iterator[Path]:
 
 
 def sweep_aside(path: Path, *, kind: str) -> None:
-    """Remove what killed processes left beside a place; see :func:`made_aside`.
+    """Remove what killed processes left beside a place; call it also where that is taken.
+
+    One may have been killed when it had renamed what it made, and nobody makes it again.
+
+    Args:
+        path: The place.
+        kind: As for :func:`made_aside`.
 
     Raises:
-        OSError: It cannot be removed.
+        RepositoryError: Something cannot be removed.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
-        if not left.is_dir() or left.is_symlink():
-            continue
-        try:
-            with hold(left / _ALIVE, what=f"'{left}'", timeout_s=0.0):
+    with repository_failures(f"remove what a killed {kind} left", path=path.parent):
+        for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
+            # The digits tell it from somebody's of a like name.
+            if _SUFFIX.search(left.name) is None or left.is_symlink() or not left.is_dir():
+                continue
+            with suppress(LaneBusyError), hold(left / _ALIVE, what=f"'{left}'", timeout_s=0.0):
                 remove_tree(left)
-        except LaneBusyError:
-            continue

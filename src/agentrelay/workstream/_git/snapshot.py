@@ -10,13 +10,15 @@ from typing import Final
 import pygit2
 from pygit2.enums import DeltaStatus, FileMode
 
-from agentrelay.workstream._git.aside import made_aside
+from agentrelay.workstream._git.aside import made_aside, sweep_aside
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["Snapshot", "read_snapshot", "subject_of", "write_snapshot"]
 
+# What is made aside, in one word.
+_KIND: Final = "restore"
 # Components no directory of ours gets, whoever wrote the tree: above it, or git's own.
 _REFUSED: Final = frozenset({"", ".", "..", ".git"})
 
@@ -102,6 +104,7 @@ def write_snapshot(
         RepositoryError: It cannot be written; nothing is left behind. What a killed process
             left beside the directory is removed by the next call for the same one.
     """
+    sweep_aside(directory, kind=_KIND)
     with repository_failures("write the kept files", path=directory):
         if os.path.lexists(directory) and (
             directory.is_symlink() or not directory.is_dir() or any(directory.iterdir())
@@ -110,7 +113,7 @@ def write_snapshot(
             raise LaneConflictError(
                 message, obstacle=directory, hint="Name a directory that does not exist yet."
             )
-        with made_aside(directory, kind="restore") as aside:
+        with made_aside(directory, kind=_KIND) as aside:
             made = aside / "files"
             made.mkdir()
             tree = repository.handle[commit_id].peel(pygit2.Commit).tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from agentrelay.workstream._git.aside import made_aside, sweep_aside
@@ -14,6 +15,9 @@ from agentrelay.workstream._redact import redact
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["make_clone"]
+
+# What is made aside, in one word.
+_KIND: Final = "clone"
 
 
 def make_clone(
@@ -31,12 +35,10 @@ def make_clone(
         WorkstreamError: As documented there.
     """
     address = _address(url, depth)
-    with repository_failures("make a place for the clone", path=path):
-        # First: whoever was killed after the clone had come into its place left something, too.
-        sweep_aside(path, kind="clone")
     if _is_there(path, address, access.remote):
+        sweep_aside(path, kind=_KIND)
         return path
-    with made_aside(path, kind="clone") as aside:
+    with made_aside(path, kind=_KIND) as aside:
         made = aside / "repository"
         fill_clone(made, address, access, branch=branch, depth=depth, progress=progress)
         _put_in_place(made, path, address, access.remote)

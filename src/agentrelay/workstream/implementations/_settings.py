@@ -1,13 +1,20 @@
-"""What a caller set a preparer or a teardown to, checked, and as the steps want it."""
+"""What a caller set a step to, checked, and as the steps want it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
+from agentrelay.workstream._durations import (
+    check_bytes,
+    check_path,
+    check_seconds,
+    check_text,
+    check_whole_seconds,
+)
 from agentrelay.workstream._git.exchange import RemoteAccess
 from agentrelay.workstream._lane import Lane, check_branch_name
+from agentrelay.workstream.credentials import seal_token
 from agentrelay.workstream.implementations._access import ApiAccess
 
 if TYPE_CHECKING:
@@ -15,19 +22,50 @@ if TYPE_CHECKING:
     from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
     from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
-__all__ = ["access_to_clean_up", "access_to_prepare", "lane_to_prepare"]
+__all__ = [
+    "access_to_clean_up",
+    "access_to_prepare",
+    "check_places",
+    "lane_to_prepare",
+]
+
+
+def check_places(
+    *, repo_path: object, remote: object, ssh_key: object, run_dir: object = None
+) -> None:
+    """Refuse what names no place, before anything is done.
+
+    Raises:
+        RepositoryError: A setting is of another kind.
+    """
+    check_path("repo_path", repo_path)
+    check_text("remote", remote)
+    for name, value in (("ssh_key", ssh_key), ("run_dir", run_dir)):
+        if value is not None:
+            check_path(name, value)
 
 
 def access_to_prepare(preparer: GitWorkstreamPreparer) -> RemoteAccess:
     """Return how a preparer reaches the remote.
 
     Raises:
-        RepositoryError: A setting is no duration.
+        RepositoryError: A setting is of another kind.
+        WorkstreamError: The token is.
     """
+    check_places(
+        repo_path=preparer.repo_path,
+        remote=preparer.remote,
+        ssh_key=preparer.ssh_key,
+        run_dir=preparer.run_dir,
+    )
     check_seconds("lane_timeout_s", preparer.lane_timeout_s)
     check_seconds("network_timeout_s", preparer.network_timeout_s)
     return RemoteAccess(
-        preparer.remote, preparer.token, preparer.ssh_key, deadline_s=preparer.network_timeout_s
+        preparer.remote,
+        # Sealed when the preparer was made; it may have been set since.
+        seal_token(preparer.token),
+        preparer.ssh_key,
+        deadline_s=preparer.network_timeout_s,
     )
 
 
@@ -49,13 +87,21 @@ def access_to_clean_up(teardown: GitWorkstreamTeardown) -> tuple[RemoteAccess, A
 
     Raises:
         RepositoryError: A setting is of another kind.
+        WorkstreamError: The token is.
     """
+    check_places(
+        repo_path=teardown.repo_path,
+        remote=teardown.remote,
+        ssh_key=teardown.ssh_key,
+        run_dir=teardown.run_dir,
+    )
     check_seconds("lane_timeout_s", teardown.lane_timeout_s)
     check_seconds("network_timeout_s", teardown.network_timeout_s)
     check_whole_seconds("api_timeout_s", teardown.api_timeout_s)
     check_bytes("ignored_limit_bytes", teardown.ignored_limit_bytes)
+    token = seal_token(teardown.token)
     api = ApiAccess(
-        teardown.token,
+        token,
         teardown.api_url,
         teardown.full_name,
         teardown.api_timeout_s,
@@ -65,7 +111,7 @@ def access_to_clean_up(teardown: GitWorkstreamTeardown) -> tuple[RemoteAccess, A
     api.check()
     return (
         RemoteAccess(
-            teardown.remote, teardown.token, teardown.ssh_key, deadline_s=teardown.network_timeout_s
+            teardown.remote, token, teardown.ssh_key, deadline_s=teardown.network_timeout_s
         ),
         api,
     )

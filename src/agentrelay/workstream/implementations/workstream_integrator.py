@@ -110,13 +110,21 @@ class GhWorkstreamIntegrator:
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._extras import check_draft, read_extras
+        from agentrelay.workstream.implementations._settings import check_places
         from agentrelay.workstream.implementations._submit import submit
 
+        check_places(
+            repo_path=self.repo_path,
+            remote=self.remote,
+            ssh_key=self.ssh_key,
+        )
         check_seconds("lane_timeout_s", self.lane_timeout_s)
         check_seconds("network_timeout_s", self.network_timeout_s)
         check_whole_seconds("api_timeout_s", self.api_timeout_s)
+        # Sealed when this was made; it may have been set since.
+        token = seal_token(self.token)
         api = ApiAccess(
-            self.token,
+            token,
             self.api_url,
             self.full_name,
             self.api_timeout_s,
@@ -142,7 +150,7 @@ class GhWorkstreamIntegrator:
             Lane.from_branch(Path(self.repo_path), branch, spec.id),
             workstream_runtime,
             access=RemoteAccess(
-                self.remote, self.token, self.ssh_key, deadline_s=self.network_timeout_s
+                self.remote, token, self.ssh_key, deadline_s=self.network_timeout_s
             ),
             api=api,
             lane_timeout_s=self.lane_timeout_s,

@@ -74,7 +74,7 @@ class GitWorkstreamPreparer:
         Raises:
             LaneNameError: A name cannot be a ref and a directory; nothing was changed.
             RepositoryError: No such repository, remote or base branch, or a setting that is
-                no duration; nothing was changed.
+                of another kind; nothing was changed.
             LaneConflictError: Something that is not this lane's is in the way.
             LaneBusyError: Another thread or process is working on this lane.
             LeaseLostError: Somebody else created the lane's remote branch first.

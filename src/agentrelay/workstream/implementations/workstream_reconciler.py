@@ -200,13 +200,15 @@ def reconcile(
         What was found and done.
 
     Raises:
-        RepositoryError: No such repository, or a setting is no duration.
+        RepositoryError: No such repository, or a setting is of another kind.
         LaneNameError: ``graph`` cannot name a task graph.
     """
     from agentrelay.workstream._git.remotes import RemoteAccess
     from agentrelay.workstream.implementations._access import ApiAccess
     from agentrelay.workstream.implementations._reconcile import reconcile_lanes
+    from agentrelay.workstream.implementations._settings import check_places
 
+    check_places(repo_path=repo_path, remote=remote, ssh_key=ssh_key, run_dir=run_dir)
     check_seconds("lane_timeout_s", lane_timeout_s)
     check_seconds("network_timeout_s", network_timeout_s)
     check_whole_seconds("api_timeout_s", api_timeout_s)

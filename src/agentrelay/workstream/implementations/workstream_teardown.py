@@ -75,8 +75,8 @@ class GitWorkstreamTeardown:
             workstream_runtime: Workstream runtime whose resources should be cleaned up.
 
         Raises:
-            RepositoryError: There is no repository to clean up in, or a setting is no
-                duration.
+            RepositoryError: There is no repository to clean up in, or a setting is of
+                another kind.
             LaneConflictError: The state names a branch that is not this lane's.
             LaneBusyError: Another thread or process is working on this lane.
         """
