@@ -108,6 +108,9 @@ def forget_of_what_is_named(world: World) -> Case:
 
     def act(_: WorkstreamRuntime) -> None:
         forget(scene.repo, named, lane_timeout_s=_LANE_TIMEOUT_S)
+        # A log without its ref would keep git from collecting what was forgotten.
+        logs = scene.repo / ".git" / "logs"
+        assert [work.ref for work in named if (logs / work.ref).exists()] == []
 
     return _forget(scene, named, act)
 

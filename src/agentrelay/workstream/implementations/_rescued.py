@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from agentrelay.workstream._git.refs import create_ref, delete_ref, refs_below
+from agentrelay.workstream._git.refs import create_ref, delete_ref, refs_below, release_dead_lock
 from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream._git.rescue import read_stamp
 from agentrelay.workstream._git.snapshot import read_snapshot, subject_of, write_snapshot
+from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._lane import RESCUE_PREFIX, Lane
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError, RepositoryError
 from agentrelay.workstream.implementations._lane_record import lane_lock
@@ -53,7 +54,7 @@ def find_one(repository: OpenRepository, name: str) -> RescuedWork:
 
 
 def find_named(repository: OpenRepository, names: Iterable[str]) -> list[RescuedWork]:
-    """Return what is kept under some refs; those that are gone are passed over.
+    """Return what is kept under some refs; of those that are gone, the deletion is finished.
 
     Raises:
         RepositoryError: A name is not one of a rescue ref.
@@ -70,11 +71,15 @@ def find_named(repository: OpenRepository, names: Iterable[str]) -> list[Rescued
         work = _read(repository, ref)
         if work is not None:
             found.append(work)
+        elif read_ref(repository.common_dir, ref) is None:
+            # Whoever deleted it may have been killed before its log was gone too.
+            release_dead_lock(repository, ref)
     return _sorted(found)
 
 
 def to_branch(repository: OpenRepository, work: RescuedWork, branch: str | None) -> RestoredWork:
     """Make a new branch lead to what was kept; see ``restore``."""
+    sweep_own_dir(repository)
     name = branch or work.ref.removeprefix("refs/agentrelay/").replace("rescue/", "rescued/", 1)
     ref = f"refs/heads/{name}"
     made = create_ref(repository, ref, work.commit_id, message=f"restored from {work.ref}")
@@ -106,6 +111,8 @@ def drop(
 
     A teardown that is under way may count on what it has just kept: each lane is locked.
     """
+    # Also with nothing left to delete: a lock of the refs that a killed one holds stops git.
+    sweep_own_dir(repository)
     gone: list[RescuedWork] = []
     for (graph, workstream_id), works in groupby(
         sorted(doomed, key=lambda work: (work.graph, work.workstream_id)),

@@ -126,6 +126,8 @@ def restore(
         LaneNameError: ``branch`` cannot be the name of a branch.
         LaneConflictError: The branch exists and leads elsewhere, or the directory is not
             empty; nothing was changed.
+        LaneBusyError: What a killed process left is to be removed, and the repository's
+            lock was held for a minute.
         RepositoryError: No such thing was kept, both places were named, or files were asked
             for where commits were kept.
     """
