@@ -18,6 +18,7 @@ import errno
 import os
 import stat
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
@@ -39,13 +40,12 @@ class LockedError(OSError):
 
 # Descriptors that say "the holder lives". A forked child must close its copies: it may
 # outlive a killed parent, and nobody would dare to remove the parent's leftovers.
-_living: set[LockFile] = set()
+_living: weakref.WeakSet[LockFile] = weakref.WeakSet()
 
 
 def _forget_holders() -> None:
-    for lock in _living:
+    for lock in list(_living):
         lock.disown()
-    _living.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -71,6 +71,8 @@ class LockFile:
         self._path = path
         self._lock = path.with_name(path.name + ".lock")
         self._held_dir = own_dir / "held"
+        self._descriptor: int | None = None
+        self._committed = False
 
     def __enter__(self) -> Self:
         """Take the lock.
@@ -82,15 +84,16 @@ class LockFile:
         self._held_dir.mkdir(parents=True, exist_ok=True)
         own = self._held_dir / os.urandom(8).hex()
         # As any program makes a file: the umask says who may read it.
-        self._descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        self._descriptor = descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         self._own: Path | None = own
         _living.add(self)
+        self._committed = False
         try:
             if sys.platform != "win32":
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if self._data is not None:
-                _write_out(self._descriptor, self._data)
-            _keep_mode(self._path, self._descriptor)
+                _write_out(descriptor, self._data)
+            _keep_mode(self._path, descriptor)
             try:
                 os.link(own, self._lock)
             except FileExistsError as error:
@@ -106,17 +109,16 @@ class LockFile:
         except BaseException:
             with contextlib.suppress(OSError):
                 # An interrupt may have come right after the link.
-                if os.path.samestat(self._lock.stat(), os.fstat(self._descriptor)):
+                if os.path.samestat(self._lock.stat(), os.fstat(descriptor)):
                     self._lock.unlink()
             self._own.unlink(missing_ok=True)
             self._close()
             raise
-        self._committed = False
         return self
 
     def __exit__(self, *_: object) -> None:
         """Release the lock; without a commit the locked file is as it was."""
-        if self not in _living:
+        if self._descriptor is None:
             # A forked child: the lock is its parent's.
             return
         try:
@@ -141,12 +143,18 @@ class LockFile:
     def disown(self) -> None:
         """Close the copy of the descriptor that a forked child has."""
         with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+            self._close()
+
+    def __del__(self) -> None:
+        """Let go of what an interrupt between two lines left taken; it is a dead holder's now."""
+        with contextlib.suppress(Exception):
+            self._close()
 
     def _close(self) -> None:
-        if self in _living:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
             _living.discard(self)
-            os.close(self._descriptor)
+            os.close(descriptor)
 
     def _fall_back(self) -> None:
         """Make the lock as git does, where the file system has no hard links."""
@@ -154,7 +162,8 @@ class LockFile:
             plain = os.open(self._lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError as error:
             raise self._locked() from error
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
         self._descriptor = plain
         if self._data is not None:
             _write_out(plain, self._data)

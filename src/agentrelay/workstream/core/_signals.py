@@ -32,6 +32,7 @@ __all__ = [
     "remove_note",
     "remove_signal",
     "retire_signal",
+    "sweep_torn",
     "write_note",
     "write_record",
     "write_signal",
@@ -90,7 +91,7 @@ def write_signal(signal_dir: Path, name: str, content: str = "") -> None:
     """
     _make_directory(signal_dir)
     target = signal_dir / name
-    _sweep_torn(signal_dir)
+    sweep_torn(signal_dir)
     temporary, opened = _open_temporary(signal_dir, name)
     try:
         with opened as stream:
@@ -179,8 +180,12 @@ def _open_temporary(signal_dir: Path, name: str) -> tuple[Path, BinaryIO]:
         stream.close()
 
 
-def _sweep_torn(signal_dir: Path) -> None:
-    """Remove what writers left that were killed; one that lives holds its file locked."""
+def sweep_torn(signal_dir: Path) -> None:
+    """Remove what writers left that were killed; one that lives holds its file locked.
+
+    Raises:
+        OSError: The directory cannot be listed.
+    """
     if sys.platform == "win32":
         return
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -17,11 +17,17 @@ from agentrelay.workstream._git.remotes import RemoteAccess
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._lane import check_branch_name, trash_dir_of
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream.core._signals import sweep_torn
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamState
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import LaneBusyError, WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
 from agentrelay.workstream.implementations._clean_up import DELETE_REMOTE_BRANCH, clean_up
+from agentrelay.workstream.implementations._lane_record import (
+    forget_place,
+    lane_lock,
+    read_lane_record,
+)
 from agentrelay.workstream.implementations._provision import provision
 from agentrelay.workstream.implementations._survey import Stranger, Survey, Way, survey
 from agentrelay.workstream.implementations._traces import Folder, Traces, is_held, look
@@ -77,16 +83,30 @@ def reconcile_lanes(
     for traces, way in found.lanes:
         lane = _describe(repository, traces, way)
         if lane is None:
+            if not dry_run:
+                _forget_ended(repository, traces)
             continue
         if lane.kind in _PLANS:
             lane = replace(lane, outcome=_PLANS[lane.kind])
             if not dry_run:
                 lane = _act(lane, traces, way, means, found)
+        elif not dry_run and lane.signal_dir is not None and traces.record.is_ours:
+            # A lane that is whole may not be written to again for long.
+            with suppress(OSError):
+                sweep_torn(lane.signal_dir)
         lanes.append(lane)
     concerns = list(found.concerns)
     leftovers, stuck = _sweep(repository, concerns, dry_run=dry_run)
     lanes.sort(key=lambda lane: (lane.graph, lane.workstream_id))
     return Reconciliation(tuple(lanes), leftovers, stuck, tuple(map(redact, concerns)))
+
+
+def _forget_ended(repository: OpenRepository, traces: Traces) -> None:
+    """Remove the note of a lane that has ended, which a killed teardown leaves at the last."""
+    lane = traces.lane
+    with suppress(WorkstreamError, OSError), lane_lock(repository, lane, timeout_s=0.0):
+        if read_lane_record(repository, lane).claim == "released":
+            forget_place(repository, lane)
 
 
 def _name(stranger: Stranger) -> FoundLane:
