@@ -82,9 +82,9 @@ def reconcile_lanes(
     lanes = [_name(stranger) for stranger in found.strangers]
     for traces, way in found.lanes:
         lane = _describe(repository, traces, way)
+        if traces.record.claim == "released" and not traces.stands and not dry_run:
+            _forget_ended(repository, traces)
         if lane is None:
-            if not dry_run:
-                _forget_ended(repository, traces)
             continue
         if lane.kind in _PLANS:
             lane = replace(lane, outcome=_PLANS[lane.kind])
