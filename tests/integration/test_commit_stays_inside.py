@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrelay.workstream import CommitRefusedError, LaneWorkspace
+from agentrelay.workstream import CommitRefusedError, LaneWorkspace, RepositoryError, clone
 from agentrelay.workstream.testing import World
 from tests.integration._workspaces import conflicted, contents, workspace_in, write
 
@@ -65,3 +65,21 @@ def test_a_pipe_resolves_no_conflict(workspace: LaneWorkspace) -> None:
     with pytest.raises(CommitRefusedError, match=r"'README\.md'"):
         workspace.resolve(["README.md"])
     assert workspace.status().conflicted == ("README.md",)
+
+
+def test_what_is_no_message_and_no_path_is_said(workspace: LaneWorkspace) -> None:
+    """Before anything is looked at, and as an error of ours."""
+    write(workspace, other="1\n")
+    with pytest.raises(RepositoryError, match="the message is NoneType, not text"):
+        workspace.commit(None)  # type: ignore[arg-type]  # as a caller without types would
+    for path in (b"other", 3):
+        with pytest.raises(RepositoryError, match="is no path"):
+            workspace.commit("Other", [path])  # type: ignore[list-item]  # likewise
+    assert workspace.status().untracked == ("other",)
+
+
+def test_a_clone_to_what_is_no_path_is_refused(agentrelay_world: World, tmp_path: Path) -> None:
+    """Nothing is fetched, and nothing is made next to it."""
+    with pytest.raises(RepositoryError, match="NUL"):
+        clone(str(agentrelay_world.remote_path), f"{tmp_path}/a\0b")
+    assert list(tmp_path.iterdir()) == []

@@ -38,6 +38,10 @@ def make_clone(
         WorkstreamError: As documented there.
     """
     address = _address(url, depth)
+    if "\0" in str(path):
+        raise RepositoryError(
+            f"cannot clone to {str(path)!r}: no path holds a NUL character", hint="Pass a path."
+        )
     with repository_failures("make a place for the clone", path=path):
         # First: whoever was killed after the clone had come into its place left something, too.
         _sweep(path)
