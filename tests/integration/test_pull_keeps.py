@@ -57,6 +57,30 @@ def test_a_folder_that_becomes_a_file_goes_only_with_nothing_else_in_it(
     assert workspace.status().is_clean
 
 
+def test_a_folder_that_holds_an_empty_one_is_left_whole(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """It is in the way before anything is taken away, and not halfway."""
+    (workspace.path / "folder" / "empty").mkdir()
+    others_replace_the_folder(agentrelay_world, workspace, FileMode.BLOB)
+    with pytest.raises(LaneConflictError, match="'folder/empty'"):
+        workspace.pull()
+    assert (workspace.path / "folder" / "tracked").read_text() == "1\n"
+
+
+def test_a_file_in_the_place_of_a_folder_that_is_gone_is_not_left_out(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """Others' file would be missing after the pull, and the next commit would delete it."""
+    others_replace_the_folder(agentrelay_world, workspace, FileMode.BLOB)
+    before = workspace.status().commit_id
+    (workspace.path / "folder" / "tracked").unlink()
+    (workspace.path / "folder").rmdir()
+    with pytest.raises(LaneConflictError, match="'folder'"):
+        workspace.pull()
+    assert workspace.status().commit_id == before
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
 def test_a_pull_writes_through_no_link(
     agentrelay_world: World, workspace: LaneWorkspace, tmp_path: Path

@@ -140,6 +140,9 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
             wrong.update(below for below in _below(root, path) if _entry_of(old, below) is None)
         elif os.path.lexists(root / path) and not _is_file(root / path):
             wrong.add(path)
+        elif path in old and isinstance(old[path], pygit2.Tree) and not _is_file(root / path):
+            # Its folder is gone: libgit2 would not write it, and the next commit delete it.
+            wrong.add(path)
         for folder in map(str, Path(path).parents[:-1]):
             if folder in seen:
                 break
@@ -161,8 +164,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _below(root: Path, path: str) -> Iterator[str]:
-    """Return all that is in a folder, but for the folders."""
+    """Return all that is in a folder, and of the folders in it those that are empty."""
     for top, folders, files in os.walk(root / path):
+        if not folders and not files and Path(top) != root / path:
+            yield Path(top).relative_to(root).as_posix()
         for name in (*files, *(name for name in folders if Path(top, name).is_symlink())):
             yield Path(top, name).relative_to(root).as_posix()
 
