@@ -16,7 +16,11 @@ from pygit2.enums import FileMode
 from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream.errors import CommitRefusedError
 
-__all__ = ["FileChecks", "refuse_paths"]
+__all__ = ["NO_FILE", "NO_FILE_HINT", "FileChecks", "refuse_paths"]
+
+# Nobody may ever write to a pipe: reading it would take for ever.
+NO_FILE: Final = "neither a regular file nor a link, and git stores nothing else"
+NO_FILE_HINT: Final = "Remove it, or move it out of the worktree."
 
 # git-lfs, docs/spec.md: the first line is fixed, the others are sorted, all is short.
 _POINTER: Final = re.compile(
@@ -67,6 +71,8 @@ class FileChecks:
         elif stat.S_ISREG(seen.st_mode):
             self._look_at_size(path, seen.st_size)
             self._look_at_attributes(path, lambda: _beginning(full))
+        elif not stat.S_ISLNK(seen.st_mode):
+            self._note(path, NO_FILE, NO_FILE_HINT)
 
     def look_at_entry(self, entry: pygit2.IndexEntry) -> None:
         """Look at an entry of the index that somebody else put there."""

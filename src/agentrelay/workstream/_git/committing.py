@@ -18,12 +18,18 @@ from pygit2.enums import FileMode
 
 from agentrelay.workstream._changes import TreeStatus
 from agentrelay.workstream._git.blobs import blob_at
-from agentrelay.workstream._git.commit_checks import FileChecks, refuse_paths
+from agentrelay.workstream._git.commit_checks import (
+    NO_FILE,
+    NO_FILE_HINT,
+    FileChecks,
+    refuse_paths,
+)
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person
 from agentrelay.workstream._git.index_draft import IndexDraft
+from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.lockfile import LockedError
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.reflog import log_head
@@ -223,10 +229,7 @@ def _gather(
         if was_link and handle.index[path].mode == FileMode.COMMIT:
             checks.look_at_entry(handle.index[path])
             continue
-        try:
-            seen: os.stat_result | None = (root / path).lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            seen = None
+        seen = _seen_at(root, path)
         is_folder = seen is not None and stat.S_ISDIR(seen.st_mode)
         if is_folder and path in changed and not os.path.lexists(root / path / ".git"):
             # The file is gone, and what is in the folder has paths of its own.
@@ -238,6 +241,11 @@ def _gather(
         if change.kind != "deleted" and change.path not in changed and selection.has(change.path):
             checks.look_at_entry(handle.index[change.path])
     return sorted(edits, key=lambda edit: edit.seen is not None)
+
+
+def _seen_at(root: Path, path: str) -> os.stat_result | None:
+    """Return what lstat says of a path, if it is there and not beyond a link on the way."""
+    return None if mode_at(root, path) is None else (root / path).lstat()
 
 
 _Entry = tuple[pygit2.Oid, FileMode]
@@ -309,6 +317,7 @@ def mark_resolved(repository: OpenRepository, paths: tuple[str, ...]) -> tuple[s
         The paths that were conflicted and are not any more.
 
     Raises:
+        CommitRefusedError: There is a pipe or the like where a file ought to be.
         LaneBusyError: Another program kept the index locked.
         RepositoryError: Something cannot be read or written.
     """
@@ -322,9 +331,10 @@ def mark_resolved(repository: OpenRepository, paths: tuple[str, ...]) -> tuple[s
             chosen = tuple(path for path in status.conflicted if selection.has(path))
             for path in chosen:
                 del draft.index.conflicts[path]
-                full = Path(handle.workdir) / path
-                if os.path.lexists(full) and not (full.is_dir() and not full.is_symlink()):
-                    seen = full.lstat()
+                seen = _seen_at(Path(handle.workdir), path)
+                if seen is not None and not stat.S_ISDIR(seen.st_mode):
+                    if not (stat.S_ISREG(seen.st_mode) or stat.S_ISLNK(seen.st_mode)):
+                        raise refuse_paths([path], NO_FILE, hint=NO_FILE_HINT)
                     draft.put(path, *blob_at(handle, path, seen, rules), seen)
             if chosen:
                 draft.install()

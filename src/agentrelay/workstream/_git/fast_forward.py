@@ -7,6 +7,8 @@ clean, and the next try goes on.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +65,7 @@ def fast_forward(
             changed = _changed(repository.handle, tip, target)
             # libgit2 refuses a new file that is there already, even as it ought to be.
             paths = [path for path, _ in changed if path not in done] if done else None
+            _refuse_obstacles(repository, tip, [p for p, new in changed if new and p not in done])
             if paths is None or paths:
                 _check_out(repository, target, paths)
             for path, entry in changed:
@@ -119,6 +122,56 @@ def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[st
     return done
 
 
+def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -> None:
+    """Refuse what stands where folders and files will be written, ignored or not.
+
+    libgit2 takes a folder away, with all that is ignored in it, where a link is to be; where
+    it is given paths, it writes through links; and it waits for the reader of a pipe.
+
+    Raises:
+        LaneConflictError: There is something; nothing was changed.
+    """
+    root = Path(repository.handle.workdir)
+    old = repository.handle[tip].peel(pygit2.Tree)
+    wrong: set[str] = set()
+    seen: set[str] = set()
+    for path in coming:
+        if _is_folder(root / path):
+            wrong.update(below for below in _below(root, path) if _entry_of(old, below) is None)
+        elif os.path.lexists(root / path) and not _is_file(root / path):
+            wrong.add(path)
+        elif path in old and isinstance(old[path], pygit2.Tree) and not _is_file(root / path):
+            # Its folder is gone: libgit2 would not write it, and the next commit delete it.
+            wrong.add(path)
+        for folder in map(str, Path(path).parents[:-1]):
+            if folder in seen:
+                break
+            seen.add(folder)
+            there = os.path.lexists(root / folder) and not _is_folder(root / folder)
+            if there and _entry_of(old, folder) is None:
+                wrong.add(folder)
+    if wrong:
+        raise _in_the_way(repository, sorted(wrong))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is what git knows: a regular file, or a link."""
+    return path.is_symlink() or path.is_file()
+
+
+def _below(root: Path, path: str) -> Iterator[str]:
+    """Return all that is in a folder, and of the folders in it those that are empty."""
+    for top, folders, files in os.walk(root / path):
+        if not folders and not files and Path(top) != root / path:
+            yield Path(top).relative_to(root).as_posix()
+        for name in (*files, *(name for name in folders if Path(top, name).is_symlink())):
+            yield Path(top, name).relative_to(root).as_posix()
+
+
 def _in_the_way(repository: OpenRepository, paths: list[str]) -> LaneConflictError:
     shown = ", ".join(f"'{path}'" for path in paths[:_MOST_SHOWN])
     if len(paths) > _MOST_SHOWN:
@@ -149,8 +202,10 @@ def _staged(handle: pygit2.Repository, path: str) -> _Entry | None:
 def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | None:
     """Return id and mode that the file at a path would have in a commit."""
     root = Path(handle.workdir)
-    mode = mode_at(root, path)
-    if mode is None or ((root / path).is_dir() and not (root / path).is_symlink()):
+    if mode_at(root, path) is None:
+        return None
+    if not _is_file(root / path):
+        # A folder; or a pipe, which nobody may ever write to.
         return None
     blob, kind = blob_at(handle, path, (root / path).lstat(), rules)
     return blob, int(kind)

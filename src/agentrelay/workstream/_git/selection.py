@@ -38,6 +38,11 @@ def relative_paths(worktree_path: Path, paths: Sequence[str | os.PathLike[str]])
     top = Path(worktree_path)
     found: dict[str, None] = {}
     for path in paths:
+        given: object = path
+        if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):
+            raise RepositoryError(
+                f"{path!r} is no path", path=top, hint="Give paths as text, or as pathlib.Path."
+            )
         text = os.fspath(path)
         whole = Path(os.path.normpath(top / text)) if text else top
         inside = whole == top or top in whole.parents

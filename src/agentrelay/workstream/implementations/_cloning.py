@@ -35,6 +35,10 @@ def make_clone(
         WorkstreamError: As documented there.
     """
     address = _address(url, depth)
+    if "\0" in str(path):
+        raise RepositoryError(
+            f"cannot clone to {str(path)!r}: no path holds a NUL character", hint="Pass a path."
+        )
     if _is_there(path, address, access.remote):
         sweep_aside(path, kind=_KIND)
         return path

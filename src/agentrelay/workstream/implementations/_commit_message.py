@@ -33,6 +33,8 @@ def compose_message(message: str, trailers: Trailers | None = None) -> str:
         git-commit(1) ``--cleanup=whitespace``; git-interpret-trailers(1), with its defaults
         ``where=end``, ``ifexists=addIfDifferentNeighbor`` and ``ifmissing=add``.
     """
+    if not isinstance(message, str):
+        raise _refusal(f"the message is {type(message).__name__}, not text")
     text = _cleaned(message)
     if not text:
         raise _refusal("the message is empty")

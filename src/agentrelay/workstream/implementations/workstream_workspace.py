@@ -161,7 +161,7 @@ class LaneWorkspace:
         Raises:
             NothingToCommitError: There is no change.
             CommitRefusedError: Some paths are ignored, conflicted, too large, repositories
-                of their own, or need a program such as Git LFS; ``paths`` names them.
+                of their own, no files, or need a program such as Git LFS; ``paths`` names them.
             LaneConflictError: The worktree is not on the lane's branch, or a rebase or the
                 like is in progress.
             LaneBusyError: Somebody else held the lane, the index or the branch.
@@ -193,6 +193,7 @@ class LaneWorkspace:
             The paths that are not conflicted any more.
 
         Raises:
+            CommitRefusedError: There is a pipe or the like where a file ought to be.
             LaneConflictError: The worktree is not this lane's any more.
             LaneBusyError: Somebody else held the lane or the index.
             RepositoryError: A path is outside, or something cannot be read or written.
