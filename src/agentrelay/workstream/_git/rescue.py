@@ -18,10 +18,17 @@ from agentrelay.workstream._git.anchor import anchored, weigh_anchors
 from agentrelay.workstream._git.durable import sync_ref
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.kept_trees import staged_tree, tree_with
+from agentrelay.workstream._git.operations import (
+    AUTOSTASHES,
+    commits_in,
+    operation_heads,
+    pending_patches,
+    planned,
+)
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.reflog import logged_commits
 from agentrelay.workstream._git.refs import create_ref, refs_below, release_dead_locks_below
-from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
+from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
     refuse_repositories_inside,
@@ -42,24 +49,11 @@ _STAMP: Final = "%Y%m%dT%H%M%S.%fZ"
 # its repetition. Only what is that young: older refs may be aged out at any moment.
 _JUST_KEPT: Final = timedelta(hours=1)
 # Labels of the commits that hold files, on top of the commit the worktree stood on.
-_SNAPSHOTS: Final = frozenset({"staged", "unstaged", "untracked", "ignored"})
+_SNAPSHOTS: Final = frozenset({"staged", "unstaged", "untracked", "ignored", "patches"})
 # Proving by content costs a merge each. Beyond this many a commit is kept unproved.
 _MOST_MERGES: Final = 50
 _LOGGED: Final = "commits that were reset, amended or rebased away"
 _HINT: Final = "It was left as it is. Save what you need from it, then repeat."
-
-# Commits an operation under way refers to by files of its own: git-merge(1),
-# git-rebase(1), git-cherry-pick(1).
-_OPERATION_HEADS: Final = (
-    "MERGE_HEAD",
-    "CHERRY_PICK_HEAD",
-    "REVERT_HEAD",
-    "REBASE_HEAD",
-    "rebase-merge/orig-head",
-    "rebase-merge/stopped-sha",
-    "rebase-apply/orig-head",
-)
-_AUTOSTASHES: Final = ("MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash")
 
 
 @dataclass(frozen=True)
@@ -268,17 +262,22 @@ class Rescuer:
         ):
             what = "commits on no branch"
             self.prove_or_keep("detached" if entry.head_ref is None else "deleted", head, what=what)
-        for name in _AUTOSTASHES:
-            for commit_id in self._commits_in(entry.admin_dir / name):
+        for name in AUTOSTASHES:
+            for commit_id in commits_in(self._repository, entry.admin_dir / name):
                 self.prove_or_keep("autostash", commit_id, what="autostashed changes")
-        for number, commit_id in enumerate(self._operation_heads(entry)):
-            self.prove_or_keep(
-                f"operation-{number}", commit_id, what=f"the {entry.operation} in progress"
-            )
+        what = f"the {entry.operation or 'operation'} in progress"
+        brought = [*operation_heads(self._repository, entry), *planned(self._repository, entry)]
+        for number, commit_id in enumerate(dict.fromkeys(brought)):
+            self.prove_or_keep(f"operation-{number}", commit_id, what=what)
+        patches = pending_patches(entry)
+        if patches:
+            base = None if head is None else self._tree_of(head)
+            tree = tree_with(self._repository.handle, base, entry.admin_dir, patches)
+            self._snapshot("patches", entry, tree, "patches that were being applied")
         # git-worktree(1), "REFS": refs/bisect, refs/worktree and refs/rewritten are the
         # worktree's own and go with it.
         for path in sorted((entry.admin_dir / "refs").rglob("*")):
-            for commit_id in self._commits_in(path):
+            for commit_id in commits_in(self._repository, path):
                 self.prove_or_keep(
                     f"ref-{path.name}", commit_id, what=f"the worktree's ref {path.name}"
                 )
@@ -286,28 +285,8 @@ class Rescuer:
     def _head(self, entry: Entry) -> str | None:
         """Return the commit a worktree stands on, or stood on if its branch is gone."""
         if entry.head_ref is None:
-            return next(iter(self._commits_in(entry.admin_dir / "HEAD")), None)
+            return next(iter(commits_in(self._repository, entry.admin_dir / "HEAD")), None)
         return self._repository.resolve(entry.head_ref) or last_logged(self._repository, entry)
-
-    def _operation_heads(self, entry: Entry) -> list[str]:
-        """Return the commits an operation under way brings in."""
-        return [
-            commit_id
-            for name in _OPERATION_HEADS
-            for commit_id in self._commits_in(entry.admin_dir / name)
-        ]
-
-    def _commits_in(self, path: Path) -> list[str]:
-        """Return the commits named in one of git's small files."""
-        if not path.is_file():
-            return []
-        words = path.read_text(errors="replace").split()
-        handle = self._repository.handle
-        return [
-            word
-            for word in words
-            if is_commit_id(word) and word in handle and isinstance(handle[word], pygit2.Commit)
-        ]
 
     def _tree_of(self, commit_id: str) -> str:
         return str(self._repository.handle[commit_id].peel(pygit2.Tree).id)
@@ -315,7 +294,9 @@ class Rescuer:
     def _snapshot(self, label: str, entry: Entry, tree: str, what: str) -> None:
         """Commit a tree on top of the worktree's commit, and keep it."""
         head = self._head(entry)
-        parents = list(dict.fromkeys([*([head] if head else []), *self._operation_heads(entry)]))
+        parents = list(
+            dict.fromkeys([*([head] if head else []), *operation_heads(self._repository, entry)])
+        )
         self._commit_and_keep(label, tree, parents, what)
 
     def _commit_and_keep(self, label: str, tree: str, parents: list[str], what: str) -> None:

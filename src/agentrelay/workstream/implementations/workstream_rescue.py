@@ -32,8 +32,8 @@ class RescuedWork:
         workstream_id: Identifier of the workstream.
         kept_at: When it was kept, in UTC; ``None`` where the ref's name does not tell.
         label: Last part of the ref: ``"commits"``, ``"remote"``, ``"detached"``, ``"reflog"``
-            and others lead to commits; ``"staged"``, ``"unstaged"``, ``"untracked"`` and
-            ``"ignored"`` to a snapshot of files.
+            and others lead to commits; ``"staged"``, ``"unstaged"``, ``"untracked"``,
+            ``"ignored"`` and ``"patches"`` to a snapshot of files.
         commit_id: Hex id of the commit.
         subject: First line of the commit's message.
         files: Paths the snapshot brings, sorted; empty where commits were kept.
@@ -53,7 +53,7 @@ class RescuedWork:
     @property
     def is_snapshot(self) -> bool:
         """Whether it is a snapshot of files, and not commits somebody made."""
-        return self.label in {"staged", "unstaged", "untracked", "ignored"}
+        return self.label in {"staged", "unstaged", "untracked", "ignored", "patches"}
 
     def is_older_than(self, age_s: float) -> bool:
         """Return whether it was kept more than ``age_s`` seconds ago.
