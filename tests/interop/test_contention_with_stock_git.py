@@ -191,6 +191,7 @@ def test_work_rescued_beside_a_merciless_garbage_collection_is_all_there(crowd: 
                 (worktree / f"draft{number}.txt").write_text(f"{name}, draft {number} of {turn}")
             (worktree / "README.md").write_text(f"{name} was here {turn}")
         before = set(refs(crowd.repo))
+        done.clear()
         collector = threading.Thread(target=collect)
         collector.start()
         try:
