@@ -90,7 +90,8 @@ def emptied(repo: Path) -> float:
     """Return how many seconds it takes until no removed file uses the disk any more."""
     started = time.perf_counter()
     trash = repo / ".worktrees" / ".trash"
-    while trash.is_dir() and any(trash.iterdir()):
+    while trash.is_dir():
+        # It goes when it is empty.
         if time.perf_counter() - started > PATIENCE_S:
             raise RuntimeError(f"{trash} is not emptied")
         os.sched_yield()
