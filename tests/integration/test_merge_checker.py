@@ -280,6 +280,29 @@ def test_a_renamed_repository_is_followed_once(world: World, repo: Path) -> None
     assert [request.status for request in world.github.requests[since:]] == [304]
 
 
+def test_each_look_at_a_renamed_repository_says_what_to_change(world: World, repo: Path) -> None:
+    """Also the look that knows the name already, and beside another reason."""
+    lane = submit(world, repo)
+    checker = world.merge_checker(repo)
+    assert checker.check_merged(lane).reason is None
+    world.github.rename_repository("octo/widgets", "octo/gadgets")
+    said = (
+        "octo/widgets is now called octo/gadgets: change the remote's URL, "
+        "or pass full_name='octo/gadgets'"
+    )
+    assert [checker.check_merged(lane).reason for _ in range(2)] == [said, said]
+    world.github.merge_pull(1)
+    check = checker.check_merged(lane)
+    assert (check.verdict, check.reason) == (MergeVerdict.MERGED, said)
+    work(lane)
+    check = checker.check_merged(lane)
+    assert check.verdict is MergeVerdict.CANNOT_TELL
+    assert check.reason is not None
+    assert check.reason.endswith(f"holds work besides; {said}")
+    world.github.rename_repository("octo/gadgets", "octo/things")
+    assert "octo/widgets is now called octo/things" in str(checker.check_merged(lane).reason)
+
+
 @pytest.mark.parametrize(
     "body",
     ["[{}]", '[{"sha": "x", "parents": [], "commit": {"author": {"email": "e", "date": "now"}}}]'],
