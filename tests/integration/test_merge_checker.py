@@ -409,6 +409,20 @@ def test_a_squash_of_commits_nobody_shows_is_merged_by_an_untold_method(
     assert (check.verdict, check.method) == (MergeVerdict.MERGED, None)
 
 
+def test_how_many_squashes_were_merged_is_learnt_three_at_a_look(world: World, repo: Path) -> None:
+    """The commits are not in the other clone; that they were merged is known at once."""
+    other = world.clone("other")
+    lanes = [submit(world, repo, f"lane-{number}") for number in range(1, 6)]
+    for number in range(1, 6):
+        world.github.merge_pull(number, method="squash")
+    checker = world.merge_checker(other)
+    for known in (3, 5):
+        checks = checker.check_all(lanes)
+        assert {check.verdict for check in checks} == {MergeVerdict.MERGED}
+        assert [check.method for check in checks].count("squash") == known
+        assert [check.target_before for check in checks].count(None) == 5 - known
+
+
 def test_a_history_with_a_hole_proves_nothing(world: World, repo: Path) -> None:
     """The clone lost a commit of the lane: GitHub's list of them counts instead."""
     lane = submit(world, repo, commits=3)
