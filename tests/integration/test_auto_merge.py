@@ -401,6 +401,18 @@ def test_what_graphql_refuses_is_a_refusal_although_its_status_is_200(
             world.auto_merger(repo).merge_integration_pr(lane)
 
 
+def test_a_merge_in_a_renamed_repository_says_what_to_change(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """The new name is followed and told, and is no concern that would stop the next try."""
+    world.github.rename_repository("octo/widgets", "octo/gadgets")
+    merger = world.auto_merger(repo)
+    for check in [merger.merge_integration_pr(lane), merger.merge_integration_pr(lane)]:
+        assert check.verdict is MergeVerdict.MERGED
+        assert "octo/widgets is now called octo/gadgets" in str(check.reason)
+    assert lane.artifacts.concerns == []
+
+
 # --- the runner ---------------------------------------------------------------------------
 
 

@@ -180,3 +180,13 @@ def test_a_teardown_keeps_the_branches_of_an_open_one(fork: Fork) -> None:
     fork.world.teardown(fork.repo, **fork.settings).teardown_workstream(fork.lane)
     assert f"refs/heads/{BRANCH}" in refs(fork.path)
     assert [pull.state for pull in fork.world.github.pulls()] == ["open"]
+
+
+def test_a_fork_costs_the_requests_that_are_documented(fork: Fork) -> None:
+    """One list of the branch's pull requests, or two where GitHub's filter may forget it."""
+    lists = 2 if fork.full_name.startswith("octo/") else 1
+    for creations in (1, 0):
+        since = len(fork.world.github.requests)
+        fork.integrate()
+        asked = [each.method for each in fork.world.github.requests[since:]]
+        assert asked == ["GET"] * lists + ["POST"] * creations

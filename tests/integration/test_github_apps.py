@@ -7,6 +7,7 @@ import io
 import logging
 import re
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from agentrelay.workstream import (
     PullRequestError,
     RateLimitedError,
     RemoteUnavailableError,
+    RetryPolicy,
     WorkstreamRuntime,
     WorkstreamSpec,
 )
@@ -419,6 +421,85 @@ def test_an_app_that_was_installed_anew_is_found_again(world: World) -> None:
     with pytest.raises(CredentialsRejectedError, match="404"):
         _token(world, app)
     assert _token(world, app)
+
+
+# --- how long minting takes -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/installation", _MINT])
+def test_minting_ends_within_the_deadline_of_the_api(world: World, path: str) -> None:
+    """A byte now and then keeps nobody waiting past it, and the next try succeeds."""
+    from agentrelay.workstream._github.address import parse_address
+    from agentrelay.workstream._github.client import GitHubClient
+
+    world.github.faults.add(Fault.dribble(1, 0.05, path=path))
+    address = parse_address("", api_url=world.github.api_url, full_name=_NAME)
+    policy = RetryPolicy(deadline_s=0.5, attempts=1)
+    app = world.github_app()
+    client = GitHubClient(address, token=app, policy=policy)
+    began = time.monotonic()
+    with pytest.raises(RemoteUnavailableError, match="no answer in time"), client.deadline():
+        client.request("GET", "", operation="look")
+    assert time.monotonic() - began < 5
+    client.close()
+    assert _token(world, app)
+
+
+def test_minting_ends_within_the_deadline_of_git(world: World) -> None:
+    """A fetch has one deadline, and its token is part of it."""
+    world.github.faults.add(Fault.dribble(1, 0.05, path=_MINT))
+    app = world.github_app()
+    preparer = world.preparer(world.clone(), token=app, network_timeout_s=0.5)
+    began = time.monotonic()
+    with pytest.raises(RemoteUnavailableError, match="mint a token"):
+        preparer.prepare_workstream(WorkstreamRuntime(WorkstreamSpec("parser")))
+    assert time.monotonic() - began < 5
+
+
+def test_minting_without_a_deadline_has_one_of_its_own(world: World) -> None:
+    """It is four silences for all requests together: what one has used the next one lacks."""
+    readings = iter(range(0, 10_000, 61))
+    app = world.github_app(clock=lambda: float(next(readings)))
+    world.github.faults.add(Fault.silence(path=_MINT))
+    began = time.monotonic()
+    with pytest.raises(RemoteUnavailableError, match="no answer in time"):
+        _token(world, app)
+    assert time.monotonic() - began < 5
+
+
+def test_a_thread_that_waits_for_anothers_minting_keeps_its_own_deadline(world: World) -> None:
+    """Who has less time than the one who mints gives up earlier."""
+    from agentrelay.workstream._policy import lend_time
+
+    app = world.github_app(timeout_s=1)
+    world.github.faults.add(Fault.silence(path=_MINT))
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(_token, world, app)
+        while world.github.faults.pending:
+            threading.Event().wait(0.005)
+        with lend_time(lambda: 0.05), pytest.raises(RemoteUnavailableError, match=r"after 0\.05 s"):
+            _token(world, app)
+        assert not slow.done()
+        with pytest.raises(RemoteUnavailableError):
+            slow.result(30)
+
+
+def test_a_failed_minting_is_repeated_with_a_question_and_not_with_a_write(world: World) -> None:
+    """Only the policy repeats, and it repeats reading alone."""
+    from agentrelay.workstream._github.address import parse_address
+    from agentrelay.workstream._github.client import GitHubClient
+
+    address = parse_address("", api_url=world.github.api_url, full_name=_NAME)
+    policy = RetryPolicy(attempts=2, first_wait_s=0)
+    client = GitHubClient(address, token=world.github_app(), policy=policy)
+    world.github.faults.add(Fault.status(502, path=_MINT))
+    with pytest.raises(RemoteUnavailableError, match="mint a token"):
+        client.request("POST", "/pulls", operation="open it", body={})
+    assert _mintings(world) == [502]
+    world.github.faults.add(Fault.status(502, path=_MINT))
+    client.request("GET", "", operation="look")
+    client.close()
+    assert _mintings(world) == [502, 502, 201]
 
 
 # --- what is shown ----------------------------------------------------------------------

@@ -280,6 +280,29 @@ def test_a_renamed_repository_is_followed_once(world: World, repo: Path) -> None
     assert [request.status for request in world.github.requests[since:]] == [304]
 
 
+def test_each_look_at_a_renamed_repository_says_what_to_change(world: World, repo: Path) -> None:
+    """Also the look that knows the name already, and beside another reason."""
+    lane = submit(world, repo)
+    checker = world.merge_checker(repo)
+    assert checker.check_merged(lane).reason is None
+    world.github.rename_repository("octo/widgets", "octo/gadgets")
+    said = (
+        "octo/widgets is now called octo/gadgets: change the remote's URL, "
+        "or pass full_name='octo/gadgets'"
+    )
+    assert [checker.check_merged(lane).reason for _ in range(2)] == [said, said]
+    world.github.merge_pull(1)
+    check = checker.check_merged(lane)
+    assert (check.verdict, check.reason) == (MergeVerdict.MERGED, said)
+    work(lane)
+    check = checker.check_merged(lane)
+    assert check.verdict is MergeVerdict.CANNOT_TELL
+    assert check.reason is not None
+    assert check.reason.endswith(f"holds work besides; {said}")
+    world.github.rename_repository("octo/gadgets", "octo/things")
+    assert "octo/widgets is now called octo/things" in str(checker.check_merged(lane).reason)
+
+
 @pytest.mark.parametrize(
     "body",
     ["[{}]", '[{"sha": "x", "parents": [], "commit": {"author": {"email": "e", "date": "now"}}}]'],
@@ -384,6 +407,20 @@ def test_a_squash_of_commits_nobody_shows_is_merged_by_an_untold_method(
     world.github.faults.add(Fault.status(403, path="/pulls/1/commits", times=99))
     check = world.merge_checker(other).check_merged(lane)
     assert (check.verdict, check.method) == (MergeVerdict.MERGED, None)
+
+
+def test_how_many_squashes_were_merged_is_learnt_three_at_a_look(world: World, repo: Path) -> None:
+    """The commits are not in the other clone; that they were merged is known at once."""
+    other = world.clone("other")
+    lanes = [submit(world, repo, f"lane-{number}") for number in range(1, 6)]
+    for number in range(1, 6):
+        world.github.merge_pull(number, method="squash")
+    checker = world.merge_checker(other)
+    for known in (3, 5):
+        checks = checker.check_all(lanes)
+        assert {check.verdict for check in checks} == {MergeVerdict.MERGED}
+        assert [check.method for check in checks].count("squash") == known
+        assert [check.target_before for check in checks].count(None) == 5 - known
 
 
 def test_a_history_with_a_hole_proves_nothing(world: World, repo: Path) -> None:

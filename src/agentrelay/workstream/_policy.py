@@ -11,16 +11,22 @@ Source:
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
 
 from agentrelay.workstream._durations import check_seconds
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["Deadline", "RetryPolicy", "check_policy"]
+__all__ = ["Deadline", "RetryPolicy", "check_policy", "lend_time", "lent_s"]
+
+# A token source is asked between two layers that know no deadline, in the caller's thread.
+_lent: ContextVar[Callable[[], float]] = ContextVar("_lent")
 
 
 def _monotonic() -> float:
@@ -183,3 +189,23 @@ class Deadline:
     def _wait(self, seconds: float) -> None:
         if seconds > 0:
             self.policy.wait(seconds)
+
+
+@contextmanager
+def lend_time(left_s: Callable[[], float]) -> Iterator[None]:
+    """Tell what is called in a ``with`` block, in this thread, how long it may take.
+
+    Args:
+        left_s: Returns the seconds that are left.
+    """
+    token = _lent.set(left_s)
+    try:
+        yield
+    finally:
+        _lent.reset(token)
+
+
+def lent_s() -> float:
+    """Return the seconds the caller has left; infinite where it set no deadline."""
+    left_s = _lent.get(None)
+    return math.inf if left_s is None else max(0.0, left_s())

@@ -20,6 +20,7 @@ from pygit2.enums import CredentialType
 
 from agentrelay.workstream import credentials
 from agentrelay.workstream._git.failures import remote_failures
+from agentrelay.workstream._policy import lend_time
 from agentrelay.workstream._redact import redact, strip_userinfo
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
@@ -188,9 +189,10 @@ class Callbacks(pygit2.RemoteCallbacks):
             message = f"'{self._url}' asks for a token over a connection that is not encrypted"
             raise CredentialsRejectedError(message, url=self._url, hint="Use an https address.")
         self._renewed = self._offered is not None
-        found = credentials.find_credential(
-            self._pinned.name, path=self._pinned.path, token=self._access.token
-        )
+        with lend_time(lambda: self._ends_at - time.monotonic()):
+            found = credentials.find_credential(
+                self._pinned.name, path=self._pinned.path, token=self._access.token
+            )
         if found is None:
             message = f"'{self._url}' asks for a credential, and none was found"
             raise CredentialsRejectedError(

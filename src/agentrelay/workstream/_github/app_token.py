@@ -76,6 +76,7 @@ class AppSettings:
         permissions: What a token may do, by GitHub's names.
         installation_id: Its installation, or ``None`` to look it up.
         timeout_s: Longest silence of the API, in whole seconds.
+        longest_s: Longest time one minting may take in all, in seconds.
         clock: A clock that never jumps, in seconds.
     """
 
@@ -85,6 +86,7 @@ class AppSettings:
     permissions: Mapping[str, str]
     installation_id: int | None
     timeout_s: int
+    longest_s: float
     clock: Callable[[], float]
 
 
@@ -128,8 +130,9 @@ class _Reply:
 def mint_token(address: GitHubAddress, app: AppSettings, memory: AppMemory) -> MintedToken:
     """Get a token for one repository.
 
-    At most four requests: each of the two may be repeated once, with the server's own
-    time, when it finds ours wrong. Minting again is harmless: an earlier token stays.
+    At most four requests, all within ``app.longest_s``: each of the two may be repeated
+    once, with the server's own time, when it finds ours wrong. Minting again is harmless:
+    an earlier token stays.
 
     Args:
         address: The repository; requests go to its ``api_url`` only.
@@ -145,9 +148,10 @@ def mint_token(address: GitHubAddress, app: AppSettings, memory: AppMemory) -> M
         PullRequestError: GitHub refused for another reason: the repository was renamed.
         RepositoryError: The environment names a CA bundle that cannot be read.
     """
+    ends_at = app.clock() + app.longest_s
     signer = app.key.load(url=address.api_url)
     with closing(_connect(address, app)) as connection:
-        asker = _Asker(address, app, memory, signer, connection)
+        asker = _Asker(address, app, memory, signer, connection, ends_at)
         name = address.full_name.lower()
         installation = app.installation_id or memory.installations.get(name)
         if installation is None:
@@ -192,6 +196,7 @@ class _Asker:
     memory: AppMemory
     signer: Signer
     connection: Connection
+    ends_at: float
 
     def ask(
         self, method: str, path: str, operation: str, body: Mapping[str, Any] | None = None
@@ -236,6 +241,7 @@ class _Asker:
             headers["Content-Type"] = "application/json"
         text_body = None if body is None else json.dumps(body)
         base = urlsplit(self.address.api_url).path
+        self.connection.left_s = self.ends_at - self.app.clock()
         self.connection.request(method, base + path, text_body, headers)
         try:
             answer = self.connection.getresponse()

@@ -27,7 +27,7 @@ from agentrelay.workstream._github.failures import (
 from agentrelay.workstream._github.limits import pause_of
 from agentrelay.workstream._github.moves import MovedError, new_address, path_to_ask
 from agentrelay.workstream._github.transport import SHORTEST_SECRET, Answer, Line, open_line, send
-from agentrelay.workstream._policy import Deadline, RetryPolicy
+from agentrelay.workstream._policy import Deadline, RetryPolicy, lend_time
 from agentrelay.workstream.credentials import (
     Credential,
     TokenSource,
@@ -278,14 +278,14 @@ class GitHubClient:
                 etag=etag,
             )
 
-        credential = self._credential(address)
+        credential = self._credential(address, deadline)
         try:
             return attempt(credential)
         except Exception as error:  # noqa: BLE001 - the backend raises outside any hierarchy
             failure = error
         if is_unauthorized(failure) and credential is not None and credential.was_refused():
             # Once: what a new token is refused for is not its age.
-            credential = self._credential(address)
+            credential = self._credential(address, deadline)
             try:
                 return attempt(credential)
             except Exception as error:  # noqa: BLE001 - as above
@@ -319,15 +319,16 @@ class GitHubClient:
             ours.__cause__ = failure
         return ours
 
-    def _credential(self, address: GitHubAddress) -> Credential | None:
-        """Look for the credential as it is now."""
-        return find_credential(
-            address.host,
-            path=address.full_name,
-            token=self._token,
-            environ=self._environ,
-            home=self._home,
-        )
+    def _credential(self, address: GitHubAddress, deadline: Deadline) -> Credential | None:
+        """Look for the credential as it is now; minting one takes from the same deadline."""
+        with lend_time(lambda: deadline.left_s):
+            return find_credential(
+                address.host,
+                path=address.full_name,
+                token=self._token,
+                environ=self._environ,
+                home=self._home,
+            )
 
     def _follow(self, moved: MovedError) -> bool:
         """Learn the repository's new name from a redirect, once in a client's life.

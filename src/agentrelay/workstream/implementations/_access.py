@@ -75,12 +75,15 @@ class ApiAccess:
             yield made
 
 
-def renamed(client: GitHubClient) -> str | None:
-    """Say that the repository was found under another name, if it was."""
-    if client.renamed_from is None:
+def renamed(client: GitHubClient, *, known_as: str | None = None) -> str | None:
+    """Say that the repository was found under another name, if it was.
+
+    Args:
+        client: Has asked.
+        known_as: What the settings call it, where the client was made with a name that had
+            been learnt before.
+    """
+    old, new = known_as or client.renamed_from, client.address.full_name
+    if old is None or old == new:
         return None
-    new = client.address.full_name
-    return (
-        f"{client.renamed_from} is now called {new}: change the remote's URL, "
-        f"or pass full_name={new!r}"
-    )
+    return f"{old} is now called {new}: change the remote's URL, or pass full_name={new!r}"

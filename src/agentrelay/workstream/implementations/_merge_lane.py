@@ -24,13 +24,14 @@ from agentrelay.workstream.errors import (
     PullRequestError,
     RateLimitedError,
 )
-from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._listed_concerns import lists_other_concerns
 from agentrelay.workstream.implementations._merge_truth import (
     Found,
     Inquiry,
     Question,
     put_question,
+    with_reason,
 )
 from agentrelay.workstream.implementations._pull_text import (
     render_merge_message,
@@ -82,11 +83,12 @@ def merge_lane(
             pull = _pull_to_merge(client, question, found)
             waiting = _Merge(client, deadline, runtime, plan, pull).run()
             if isinstance(waiting, MergeCheck):
-                return waiting
+                return with_reason(waiting, renamed(client))
             found = Found(
                 MergeVerdict.MERGED, replace(pull, state="merged", merge_commit_sha=waiting)
             )
-        return inquiry.explain({question: found})[question]
+        check = inquiry.explain({question: found})[question]
+        return with_reason(check, renamed(client))
 
 
 def _refuse_open_concerns(

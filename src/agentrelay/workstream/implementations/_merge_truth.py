@@ -26,10 +26,18 @@ from agentrelay.workstream._lane import BRANCH_PREFIX, Lane
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import WorkstreamError
-from agentrelay.workstream.implementations._access import ApiAccess
+from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._merge_method import tell_method
 
-__all__ = ["Found", "Inquiry", "Question", "cannot_tell", "check_lanes", "put_question"]
+__all__ = [
+    "Found",
+    "Inquiry",
+    "Question",
+    "cannot_tell",
+    "check_lanes",
+    "put_question",
+    "with_reason",
+]
 
 # What is further back than three hundred is asked for lane by lane.
 _MOST_PAGES: Final = 3
@@ -77,6 +85,13 @@ def cannot_tell(reason: str, *, url: str | None = None) -> MergeCheck:
     return MergeCheck(MergeVerdict.CANNOT_TELL, url=url, reason=reason)
 
 
+def with_reason(check: MergeCheck, more: str | None) -> MergeCheck:
+    """Return an answer that says one thing more, if there is one."""
+    if more is None:
+        return check
+    return replace(check, reason="; ".join(filter(None, [check.reason, more])))
+
+
 def _elsewhere(question: Question, pull: PullRequest) -> Found:
     """Return what a pull request into another branch says about a lane: nothing, but where."""
     reason = (
@@ -115,6 +130,8 @@ def check_lanes(
             found = inquiry.answer(list(questions.values()))
             if client.renamed_from is not None:
                 memory.known_as, memory.address = address, client.address
+            moved = renamed(client, known_as=address.full_name)
+        found = [with_reason(check, moved) for check in found]
         answers.update(zip(questions, found, strict=True))
     return [answers[index] for index in range(len(runtimes))]
 

@@ -19,8 +19,9 @@ _API_URL: Final = "https://api.github.com"
 # What pushing a branch and opening a pull request take; reading metadata goes with any.
 _LEAST: Final = {"contents": "write", "metadata": "read", "pull_requests": "write"}
 
-# Minting takes four requests at most, each of which may take four silences.
-_LONGEST_MINTING: Final = 16
+# How many silences' worth of time minting may take in all, where the caller sets no limit
+# or a later one: as much as one answer.
+_LONGEST_MINTING: Final = 4
 
 # Both ids: a number, or "Iv" and a word.
 _APP_ID: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -72,7 +73,8 @@ class GitHubApp:
             api_url: Base of the API the app is registered at. Its key is used for no other,
                 whatever a remote's address says.
             full_name: ``"owner/name"``, instead of what is asked for.
-            timeout_s: Longest silence of the API, in whole seconds.
+            timeout_s: Longest silence of the API, in whole seconds; minting takes four times
+                as long at most, and no longer than the operation's deadline leaves.
             clock: A clock that never jumps, in seconds.
 
         Raises:
@@ -195,9 +197,11 @@ class GitHubApp:
                 hint="pass api_url= if the app is registered there",
             )
         from agentrelay.workstream._github.app_token import AppSettings, mint_token
+        from agentrelay.workstream._policy import lent_s
 
         name = self._full_name or path.strip("/").removesuffix(".git")
         address = self._address(name)
+        longest_s = min(float(_LONGEST_MINTING * self._timeout_s), lent_s())
         settings = AppSettings(
             self._app_id,
             self._key(),
@@ -205,6 +209,7 @@ class GitHubApp:
             self.permissions,
             self._installation_id,
             self._timeout_s,
+            longest_s,
             self._clock,
         )
         shelf = self._tokens()
@@ -212,7 +217,7 @@ class GitHubApp:
             address,
             lambda: mint_token(address, settings, shelf.memory),
             clock=self._clock,
-            wait_s=float(_LONGEST_MINTING * self._timeout_s),
+            wait_s=longest_s,
         )
         return token
 
