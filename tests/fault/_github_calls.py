@@ -15,6 +15,7 @@ from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.extras import Extras, add_extras
 from agentrelay.workstream._github.listing import (
     commits_of_pull,
+    contains,
     latest_commits,
     latest_pulls,
     pulls_of,
@@ -132,6 +133,11 @@ def _commits(client: GitHubClient) -> str:
 def _commits_of_pull(client: GitHubClient) -> str:
     assert commits_of_pull(client, Memory(), 1)
     return _OK
+
+
+def _compare(client: GitHubClient) -> str:
+    # Whether the target has the lane's commit decides between merged and cannot tell.
+    return _OK if contains(client, "main", HEAD) else _CONCERN
 
 
 def _merge(client: GitHubClient) -> str:
@@ -259,6 +265,7 @@ CALLS: Final = (
         _opened,
         pulls=1,
     ),
+    Call("Check: compare two commits", "GET", "/compare/", _compare, _opened, pulls=1),
     Call("Merge: merge it", "PUT", "/pulls/1/merge$", _merge, _opened, pulls=1, moves_refs=True),
     Call(
         "Merge: look whether it was merged, its answer being lost",

@@ -18,6 +18,7 @@ from agentrelay.workstream import WorkstreamError
 from agentrelay.workstream.testing import World
 from tests.fault import (
     _rows_contents,
+    _rows_halves,
     _rows_hosts,
     _rows_machine,
     _rows_network,
@@ -33,6 +34,7 @@ _ROWS: Final = (
     *_rows_hosts.ROWS,
     *_rows_machine.ROWS,
     *_rows_obstacles.ROWS,
+    *_rows_halves.ROWS,
     *_rows_contents.ROWS,
     *_rows_planted.ROWS,
     *_rows_tampered.ROWS,

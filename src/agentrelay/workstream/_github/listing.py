@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agentrelay.workstream._github.address import GitHubAddress
     from agentrelay.workstream._github.client import GitHubClient
     from agentrelay.workstream._github.memory import Memory, Page
+    from agentrelay.workstream._github.transport import Answer
 
 __all__ = ["commits_of_pull", "contains", "latest_commits", "latest_pulls", "pulls_of"]
 
@@ -185,6 +186,13 @@ def contains(client: GitHubClient, ancestor: str, descendant: str) -> bool:
         WorkstreamError: As :meth:`GitHubClient.request`, but for a commit that is unknown.
     """
     operation = f"compare {ancestor} with {descendant}"
+
+    def relation(answer: Answer) -> str:
+        status = answer.data.get("status") if isinstance(answer.data, dict) else None
+        if status not in {"ahead", "behind", "diverged", "identical"}:
+            raise unusable(operation, client.address, "it does not say how they relate")
+        return str(status)
+
     try:
         answer = client.request(
             "GET",
@@ -192,15 +200,13 @@ def contains(client: GitHubClient, ancestor: str, descendant: str) -> bool:
             operation=operation,
             # The commits themselves are not wanted.
             parameters={"per_page": 1, "page": 1},
+            check=relation,
         )
     except PullRequestError as error:
         if error.status == _NOT_FOUND:
             return False
         raise
-    status = answer.data.get("status") if isinstance(answer.data, dict) else None
-    if status not in {"ahead", "behind", "diverged", "identical"}:
-        raise unusable(operation, client.address, "it does not say how they relate")
-    return status in {"ahead", "identical"}
+    return relation(answer) in {"ahead", "identical"}
 
 
 def _commits(items: list[Any], address: GitHubAddress) -> tuple[CommitFacts, ...]:
