@@ -63,7 +63,9 @@ def git(cwd: Path, *arguments: str, index: Path | None = None, given: str = "") 
         check=False,
         timeout=60,
     )
-    assert done.returncode == 0, (arguments, done.stderr)
+    if done.returncode:
+        # Not an assertion: pytest shortens what it shows, and a caller reads it.
+        raise AssertionError(f"{arguments}: {done.stderr!r}")
     return os.fsdecode(done.stdout)
 
 

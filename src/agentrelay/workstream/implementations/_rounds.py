@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -33,16 +34,23 @@ _MOST_LANES: Final = 500
 def rounds(items: Sequence[T]) -> Iterator[Sequence[T]]:
     """Split a batch where a process may not have as many files open as there are lanes.
 
-    A round holds at most 500 lanes, and at most half as many as the process may have files
-    open.
+    A round holds at most 500 lanes, and at most half as many as the process may open files
+    besides those it has open.
     """
     size = _MOST_LANES
     if resource is not None:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY:
-            size = max(1, min(size, soft // 2))
+            size = max(1, min(size, (soft - _open_files()) // 2))
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def _open_files() -> int:
+    """Return how many files the process has open, where that can be told."""
+    with suppress(OSError):
+        return len(os.listdir("/proc/self/fd"))
+    return 0
 
 
 def hold_lanes(
