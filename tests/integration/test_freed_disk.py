@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from agentrelay.workstream import (
     WorkstreamSpec,
     reconcile,
 )
+from agentrelay.workstream._git.inspection import find_leftovers
+from agentrelay.workstream._git.lockfile import is_held
+from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._git.trash import (
-    is_being_unlinked,
     lock_grave,
     set_aside,
     sweep_trash,
@@ -70,19 +73,23 @@ def test_a_large_lane_leaves_no_trace_soon_after_its_teardown(project: Path) -> 
 
 
 def test_a_tree_that_is_being_unlinked_is_nobody_elses(project: Path) -> None:
-    """Sweeping passes it over, and reconcile does not list it; a dead holder protects nothing."""
+    """Sweeping, reconcile and the doctor pass it over; a dead holder protects nothing."""
     trash = project / ".worktrees" / ".trash"
     grave = set_aside(tree_of(project / ".worktrees" / "tree", 3), trash_dir=trash)
     assert grave is not None
     lock = lock_grave(grave)
     assert lock is not None
     assert lock_grave(grave) is None
-    assert is_being_unlinked(grave)
+    assert is_held(grave)
     sweep_trash(trash)
     assert grave.is_dir()
     assert grave not in reconcile(project, dry_run=True).leftovers
+    repository = open_repository(project)
+    now_s = time.time() + 60
+    assert grave not in find_leftovers(repository, trash_dir=trash, before_s=now_s)
     os.close(lock)
-    assert not is_being_unlinked(grave)
+    assert not is_held(grave)
+    assert grave in find_leftovers(repository, trash_dir=trash, before_s=now_s)
     sweep_trash(trash)
     assert not trash.exists()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -18,11 +17,9 @@ from typing import Final
 import pygit2
 
 from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.lockfile import is_held
 from agentrelay.workstream._git.repository import OpenRepository, config_entries
 from agentrelay.workstream._git.worktree_entries import entries
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = [
     "MINIMUM",
@@ -142,16 +139,18 @@ def find_leftovers(
             younger things may be in use.
     """
     own_dir = repository.own_dir
-    found = dict.fromkeys(_below(trash_dir), "a removed worktree that is not unlinked yet")
+    # One that is held is being unlinked just now.
+    removed = (path for path in _below(trash_dir) if not is_held(path))
+    found = dict.fromkeys(removed, "a removed worktree that is not unlinked yet")
     found |= dict.fromkeys(_below(own_dir / "trash"), "a removed entry that is not unlinked yet")
     found |= dict.fromkeys(own_dir.glob("new-*"), "an entry that was never finished")
-    dead = (path for path in _below(own_dir / "held") if _is_held(path) is False)
+    dead = (path for path in _below(own_dir / "held") if is_held(path) is False)
     found |= dict.fromkeys(dead, "a lock whose holder is gone")
     found |= {
         entry.admin_dir: "a worktree that is half made"
         for entry in entries(repository)
         # A lane's entry is called like the lane's lock, which is held while files are written.
-        if entry.is_half_made and not _is_held(own_dir / "lanes" / f"{entry.admin_dir.name}.lock")
+        if entry.is_half_made and not is_held(own_dir / "lanes" / f"{entry.admin_dir.name}.lock")
     }
     return {path: found[path] for path in sorted(found) if _is_older(path, before_s)}
 
@@ -187,23 +186,3 @@ def _look(path: Path) -> os.stat_result | None:
     with contextlib.suppress(OSError):
         return path.lstat()
     return None
-
-
-def _is_held(path: Path) -> bool | None:
-    """Tell whether somebody holds the kernel's lock on a file; ``None`` if that cannot be told.
-
-    The lock is asked for, for an instant and together with any other asker.
-    """
-    if sys.platform == "win32":
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

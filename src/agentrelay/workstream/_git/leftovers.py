@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentrelay.workstream._git.lockfile import remove_if_dead
+from agentrelay.workstream._git.lockfile import is_held, remove_if_dead
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.trash import is_being_unlinked, remove_tree, sweep_trash
+from agentrelay.workstream._git.trash import remove_tree, sweep_trash
 
 if sys.platform != "win32":
     import fcntl
@@ -31,7 +31,7 @@ def find_leftovers(repository: OpenRepository, *, trash_dir: Path) -> list[Path]
         trash_dir: Where worktrees are renamed to before they are unlinked.
     """
     own_dir = repository.own_dir
-    found = [path for path in _below(trash_dir) if not is_being_unlinked(path)]
+    found = [path for path in _below(trash_dir) if not is_held(path)]
     found += [*_below(own_dir / "trash"), *own_dir.glob("new-*")]
     found += [path for path in _below(own_dir / "held") if _is_dead(path)]
     return sorted(found)

@@ -26,7 +26,7 @@ from typing import Final, Self
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["LockFile", "LockedError", "remove_if_dead", "sweep_dead"]
+__all__ = ["LockFile", "LockedError", "is_held", "remove_if_dead", "sweep_dead"]
 
 # What link(2) says where there are no hard links, or none more for this file.
 _NO_HARD_LINKS: Final = frozenset(
@@ -185,6 +185,26 @@ def _keep_mode(path: Path, descriptor: int) -> None:
     """Give the file that replaces another the other's permissions."""
     with contextlib.suppress(FileNotFoundError):
         os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
+
+
+def is_held(path: Path) -> bool | None:
+    """Tell whether somebody holds the kernel's lock on a file; ``None`` if that cannot be told.
+
+    The lock is asked for, for an instant and together with any other asker.
+    """
+    if sys.platform == "win32":
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sweep_dead(held_dir: Path) -> None:

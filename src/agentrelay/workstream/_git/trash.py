@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from agentrelay.workstream._git.lockfile import is_held
 from agentrelay.workstream.errors import LaneConflictError
 
 if sys.platform != "win32":
     import fcntl
 
 __all__ = [
-    "is_being_unlinked",
     "lock_grave",
     "remove_tree",
     "set_aside",
@@ -135,7 +135,7 @@ def sweep_trash(trash_dir: Path) -> None:
     _refuse_link(trash_dir)
     with contextlib.suppress(FileNotFoundError):
         for name in sorted(os.listdir(trash_dir)):
-            if not is_being_unlinked(trash_dir / name):
+            if not is_held(trash_dir / name):
                 unlink_tree(trash_dir / name)
     with contextlib.suppress(OSError):
         # Empty from the start: its maker was killed right after.
@@ -161,24 +161,6 @@ def lock_grave(grave: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def is_being_unlinked(grave: Path) -> bool:
-    """Tell whether a living process, this one included, has locked a tree to unlink it."""
-    if sys.platform == "win32":
-        return False
-    try:
-        descriptor = os.open(grave, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        # Gone, closed to us, or no folder at all.
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def remove_tree(path: Path) -> None:
