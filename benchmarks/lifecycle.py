@@ -15,15 +15,15 @@ git's does none of that.
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from _repositories import git
 
 from agentrelay.workstream import (
     GitWorkstreamPreparer,
@@ -43,18 +43,6 @@ from agentrelay.workstream.testing import (
 FILES = 20
 # Source files of a few kilobytes, as repositories of code have them.
 CONTENT = "".join(f"line {number} of a source file\n" for number in range(200))
-
-
-def git(cwd: Path, *arguments: str) -> None:
-    """Run the git program without the machine's configuration."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-    }
-    subprocess.run(["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True)
 
 
 def by_git(repo: Path, number: int) -> tuple[float, float]:

@@ -17,14 +17,14 @@ memory; ext4 without a journal is slow at creating files soon after deleting man
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from _repositories import git
 
 from agentrelay.workstream import (
     GitWorkstreamPreparer,
@@ -47,18 +47,6 @@ FILES = 20
 SAMPLES = 10
 # Source files of a few kilobytes, as repositories of code have them.
 CONTENT = "".join(f"line {number} of a source file\n" for number in range(200))
-
-
-def git(cwd: Path, *arguments: str) -> None:
-    """Run the git program without the machine's configuration."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-    }
-    subprocess.run(["git", *arguments], cwd=cwd, env=environment, check=True, capture_output=True)
 
 
 def by_git(repo: Path) -> tuple[float, float]:

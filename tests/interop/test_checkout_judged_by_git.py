@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ from agentrelay.workstream.testing.repositories import (
     commit_files,
     create_bare_repository,
 )
-
-GIT = shutil.which("git")
+from tests.interop._stock_git import GIT, run_git
 
 pytestmark = [
     pytest.mark.interop,
@@ -65,22 +62,7 @@ DIRT = st.sampled_from(["edited", "deleted", "same size", "link", "mode", "clean
 
 def git(cwd: Path, *arguments: str) -> str:
     """Run the stock git without any of the machine's configuration."""
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_OPTIONAL_LOCKS": "0",
-    }
-    done = subprocess.run(
-        [str(GIT), *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_git(cwd, *arguments, GIT_OPTIONAL_LOCKS="0")
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -19,8 +17,7 @@ import pytest
 from agentrelay.workstream import GitWorkstreamTeardown, WorkstreamRuntime
 from agentrelay.workstream.testing import commit_files, read_tree, refs
 from fixtures.crowd import LANES, ROUNDS, Crowd, by_processes, by_threads
-
-GIT = shutil.which("git")
+from tests.interop._stock_git import GIT, run_git
 
 pytestmark = [
     pytest.mark.interop,
@@ -43,22 +40,7 @@ Workers = Callable[[list[str], Callable[[str], object]], list[str]]
 
 def git(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the stock git without any of the machine's configuration."""
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-    }
-    return subprocess.run(
-        [str(GIT), *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return run_git(cwd, *arguments)
 
 
 class Neighbour:

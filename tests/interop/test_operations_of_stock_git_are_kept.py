@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pygit2
@@ -19,8 +16,7 @@ from agentrelay.workstream import (
     restore,
 )
 from agentrelay.workstream.testing import clone_repository, commit_files, create_bare_repository
-
-GIT = shutil.which("git")
+from tests.interop._stock_git import GIT, IDENTITY, run_git
 
 pytestmark = [
     pytest.mark.interop,
@@ -36,26 +32,7 @@ def git(cwd: Path, *arguments: str, stops: bool = False) -> None:
         arguments: Its arguments.
         stops: Whether it has to stop half-way, as at a conflict.
     """
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_AUTHOR_NAME": "A",
-        "GIT_AUTHOR_EMAIL": "a@example.invalid",
-        "GIT_COMMITTER_NAME": "A",
-        "GIT_COMMITTER_EMAIL": "a@example.invalid",
-    }
-    done = subprocess.run(
-        [str(GIT), *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_git(cwd, *arguments, **IDENTITY)
     assert bool(done.returncode) == stops, done.stdout + done.stderr
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -18,8 +15,7 @@ from pygit2.enums import FileMode
 
 from agentrelay.workstream.implementations.workstream_preview import preview_merge
 from tests._examples import tries
-
-GIT = shutil.which("git")
+from tests.interop._stock_git import GIT, run_git
 
 pytestmark = [
     pytest.mark.interop,
@@ -74,21 +70,7 @@ def _sides(draw: st.DrawFn) -> tuple[Tree, Tree, Tree]:
 
 def git(repo: Path, *arguments: str) -> tuple[int, str]:
     """Run the stock git without the machine's configuration; return its code and output."""
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(repo),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
-    done = subprocess.run(
-        [str(GIT), *arguments],
-        cwd=repo,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_git(repo, *arguments)
     assert done.returncode in {0, 1}, done.stderr
     return done.returncode, done.stdout
 

@@ -34,8 +34,8 @@ from agentrelay.workstream.testing.repositories import (
     read_tree,
     refs,
 )
+from tests.interop._stock_git import GIT, IDENTITY, run_git
 
-GIT = shutil.which("git")
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin")
 KEYGEN = shutil.which("ssh-keygen")
 BRANCH = "agentrelay/nightly/parser/integration"
@@ -49,26 +49,7 @@ pytestmark = [
 
 def git(cwd: Path, *arguments: str, check: bool = True) -> str:
     """Run the stock git without any of the machine's configuration."""
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_AUTHOR_NAME": "A",
-        "GIT_AUTHOR_EMAIL": "a@example.invalid",
-        "GIT_COMMITTER_NAME": "A",
-        "GIT_COMMITTER_EMAIL": "a@example.invalid",
-    }
-    done = subprocess.run(
-        [str(GIT), *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_git(cwd, *arguments, **IDENTITY)
     if check:
         assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import threading
 from pathlib import Path
 
@@ -30,8 +29,7 @@ from agentrelay.workstream.implementations._commit_message import compose_messag
 from agentrelay.workstream.testing import World
 from agentrelay.workstream.testing.repositories import clone_repository, create_bare_repository
 from tests._examples import tries
-
-GIT = shutil.which("git")
+from tests.interop._stock_git import GIT, IDENTITY, run_git
 
 pytestmark = [
     pytest.mark.interop,
@@ -41,32 +39,14 @@ pytestmark = [
 
 def git(cwd: Path, *arguments: str, index: Path | None = None, given: str = "") -> str:
     """Run the stock git without any of the machine's configuration."""
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(cwd),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_AUTHOR_NAME": "A",
-        "GIT_AUTHOR_EMAIL": "a@example.invalid",
-        "GIT_COMMITTER_NAME": "A",
-        "GIT_COMMITTER_EMAIL": "a@example.invalid",
-    }
+    variables = {"GIT_LITERAL_PATHSPECS": "1", **IDENTITY}
     if index is not None:
-        environment["GIT_INDEX_FILE"] = str(index)
-    done = subprocess.run(
-        [str(GIT), *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        input=os.fsencode(given),
-        check=False,
-        timeout=60,
-    )
+        variables["GIT_INDEX_FILE"] = str(index)
+    done = run_git(cwd, *arguments, given=given, **variables)
     if done.returncode:
         # Not an assertion: pytest shortens what it shows, and a caller reads it.
         raise AssertionError(f"{arguments}: {done.stderr!r}")
-    return os.fsdecode(done.stdout)
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
