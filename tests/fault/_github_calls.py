@@ -362,7 +362,7 @@ FAULTS: Final = (
     Misbehaviour("answer dropped", _simple(Fault.drop_answer), for_ever=True),
     Misbehaviour("answer late", _simple(Fault.delay, 60), takes_time=True),
     Misbehaviour("silence", _simple(Fault.silence), takes_time=True, for_ever=True),
-    Misbehaviour("answer that dribbles", _simple(Fault.dribble, 1, 0.02), takes_time=True),
+    Misbehaviour("answer that dribbles", _simple(Fault.dribble, 1, 15), takes_time=True),
     Misbehaviour("page of HTML instead", _simple(Fault.html), for_ever=True),
     Misbehaviour("empty answer, done", _status(200, body="", effect="done")),
     Misbehaviour("{} instead, done", _status(200, body="{}", effect="done")),
