@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,6 +107,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("merges")
     pygit2.init_repository(str(where), bare=True)
     return where
+
+
+def test_of_files_where_a_link_was_the_empty_one_gives_way(shared: Path) -> None:
+    """Clean with the other's lines, as git has it; both with lines, or modes apart, are not."""
+    repo = pygit2.Repository(str(shared))
+    base = commit(repo, {"a": Entry((1,), FileMode.LINK)})
+    files = [
+        Entry(lines, mode)
+        for lines in ((), (0,), (2,))
+        for mode in (FileMode.BLOB, FileMode.BLOB_EXECUTABLE)
+    ]
+    clean = 0
+    for one, other in itertools.permutations(files, 2):
+        source, target = (commit(repo, {"a": side}, base, words="st") for side in (one, other))
+        tree, _ = judged(shared, source, target)
+        assert preview_merge(shared, source, target=target).tree_id == tree, (one, other)
+        clean += tree is not None
+    assert clean == 8, "empty beside either text, of the same mode, both ways"
 
 
 @given(trees=_sides())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
 
 import pygit2
 from pygit2.enums import FileMode
@@ -28,7 +27,7 @@ def blob_at(
     Returns:
         The id of the object, and the mode it has in a commit.
     """
-    full = Path(handle.workdir) / path
+    full = f"{handle.workdir}{path}"
     if stat.S_ISLNK(seen.st_mode):
         return handle.create_blob(os.fsencode(os.readlink(full))), FileMode.LINK  # noqa: PTH115 - bytes
     if rules.is_verbatim(path):

@@ -65,12 +65,11 @@ class FileChecks:
 
     def look_at_file(self, path: str, seen: os.stat_result) -> None:
         """Look at a file of the working tree that is about to be added."""
-        full = Path(self.handle.workdir) / path
         if stat.S_ISDIR(seen.st_mode):
             self._note_repository(path)
         elif stat.S_ISREG(seen.st_mode):
             self._look_at_size(path, seen.st_size)
-            self._look_at_attributes(path, lambda: _beginning(full))
+            self._look_at_attributes(path, lambda: _beginning(Path(self.handle.workdir, path)))
         elif not stat.S_ISLNK(seen.st_mode):
             self._note(path, NO_FILE, NO_FILE_HINT)
 

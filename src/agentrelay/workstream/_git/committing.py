@@ -29,7 +29,7 @@ from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person
 from agentrelay.workstream._git.index_draft import IndexDraft
-from agentrelay.workstream._git.kept_trees import mode_at
+from agentrelay.workstream._git.kept_trees import stat_at
 from agentrelay.workstream._git.lockfile import LockedError
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.reflog import log_head
@@ -229,7 +229,7 @@ def _gather(
         if was_link and handle.index[path].mode == FileMode.COMMIT:
             checks.look_at_entry(handle.index[path])
             continue
-        seen = _seen_at(root, path)
+        seen = stat_at(root, path)
         is_folder = seen is not None and stat.S_ISDIR(seen.st_mode)
         if is_folder and path in changed and not os.path.lexists(root / path / ".git"):
             # The file is gone, and what is in the folder has paths of its own.
@@ -241,11 +241,6 @@ def _gather(
         if change.kind != "deleted" and change.path not in changed and selection.has(change.path):
             checks.look_at_entry(handle.index[change.path])
     return sorted(edits, key=lambda edit: edit.seen is not None)
-
-
-def _seen_at(root: Path, path: str) -> os.stat_result | None:
-    """Return what lstat says of a path, if it is there and not beyond a link on the way."""
-    return None if mode_at(root, path) is None else (root / path).lstat()
 
 
 _Entry = tuple[pygit2.Oid, FileMode]
@@ -331,7 +326,7 @@ def mark_resolved(repository: OpenRepository, paths: tuple[str, ...]) -> tuple[s
             chosen = tuple(path for path in status.conflicted if selection.has(path))
             for path in chosen:
                 del draft.index.conflicts[path]
-                seen = _seen_at(Path(handle.workdir), path)
+                seen = stat_at(Path(handle.workdir), path)
                 if seen is not None and not stat.S_ISDIR(seen.st_mode):
                     if not (stat.S_ISREG(seen.st_mode) or stat.S_ISLNK(seen.st_mode)):
                         raise refuse_paths([path], NO_FILE, hint=NO_FILE_HINT)

@@ -16,6 +16,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.scratch import keep_objects_in_memory
 from agentrelay.workstream._git.tree_ids import TreeEntry, changed_tree_id
+from agentrelay.workstream._git.type_changes import settled_file
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["InMemoryMerges", "Merged"]
@@ -148,12 +149,18 @@ class InMemoryMerges:
             or self._adds_where_nothing_is_left(base, target, source)
         )
         clashes = self._mode_clashes(base, source, target)
-        if index.conflicts is None and not clashes:
+        found = [*(index.conflicts or ())]
+        for sides in found:
+            settled = settled_file(self._handle, *sides)
+            if settled is not None:
+                del index.conflicts[settled.path]
+                index.add(settled)
+        found = [*(index.conflicts or ())]
+        if not found and not clashes:
             tree = self._tree_of(index, base, source, target)
             return Merged(
                 is_merged=False, is_related=True, conflicts=(), tree_id=tree, is_certain=certain
             )
-        found = [*(index.conflicts or ())]
         # Names that a side has put something below.
         changes = (self._changed(base, source), self._changed(base, target))
         dirs = _above(path for side in changes for path in side if not side[path].is_gone)
