@@ -12,6 +12,7 @@ import pygit2
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git import libgit2
+from agentrelay.workstream._git.checkout import write_files
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_transient,
@@ -227,6 +228,8 @@ def _set_up(handle: pygit2.Repository, heads: _Heads, head_ref: str | None, remo
         # On no branch there, so on none here.
         handle.set_head(pygit2.Oid(hex=heads.ids["HEAD"]))
     else:
+        return
+    if write_files(handle):
         return
     strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
     handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there
