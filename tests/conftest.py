@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import agentrelay.workstream
 
@@ -22,7 +22,9 @@ pytest_plugins = ["pytester"]
 
 # Disks and loaded machines are slow at times, and that is no failure. Where a change waits
 # for the outcome the same examples are tried each time; new ones are for everybody's desk.
-settings.register_profile("desk", deadline=None, print_blob=True)
+settings.register_profile(
+    "desk", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile("ci", settings.get_profile("desk"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
 

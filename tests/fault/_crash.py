@@ -126,7 +126,7 @@ class Stage:
 
 def settle(server: LoopbackServer) -> None:
     """Wait until a server has dealt with everything its dead clients sent."""
-    with socket.create_connection(("127.0.0.1", server.port), 5) as visitor:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as visitor:
         # Connections are accepted in their order, so those before this one are known then.
         visitor.sendall(b"nothing a server answers\r\n\r\n")
         while visitor.recv(4096):
@@ -136,7 +136,8 @@ def settle(server: LoopbackServer) -> None:
     with server._lock:
         threads = server._threads - {server._acceptor}
     for thread in threads:
-        thread.join(5)
+        thread.join(60)
+        assert not thread.is_alive(), "a server still works for a client that is dead"
 
 
 def _differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:

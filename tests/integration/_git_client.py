@@ -74,7 +74,7 @@ def post(
     server: GitServer, service: str, body: bytes, *, path: str = "/owner/project", **headers: str
 ) -> tuple[int, bytes]:
     """Send what no well-behaved client sends, and return status and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     fields = {"content-type": f"application/x-{service}-request", **headers}
     connection.request("POST", f"{path}/{service}", body, fields)
     answer = connection.getresponse()
@@ -85,7 +85,7 @@ def post(
 
 def get(server: GitServer, target: str, **headers: str) -> tuple[int, dict[str, str]]:
     """Send a GET and return status and header fields by lower-case name."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", target, headers=headers)
     answer = connection.getresponse()
     answer.read()

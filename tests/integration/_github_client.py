@@ -40,7 +40,7 @@ def make_remote(where: Path) -> Path:
     return path
 
 
-def client(server: GitHubServer, *, token: str = TOKEN, timeout: int = 5) -> github.Github:
+def client(server: GitHubServer, *, token: str = TOKEN, timeout: int = 60) -> github.Github:
     """Return a client as the library builds it: lazy, without retries and throttle."""
     return github.Github(
         base_url=server.api_url,
@@ -97,7 +97,7 @@ def call(
     fields = {"Authorization": f"Bearer {TOKEN}"}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.request(
-        method, url, json=body, headers=fields, timeout=5, allow_redirects=False
+        method, url, json=body, headers=fields, timeout=60, allow_redirects=False
     )
 
 

@@ -582,7 +582,7 @@ def _mutation(world: World, name: str, **fields: Any) -> dict[str, Any]:
             "variables": {"input": fields},
         },
         headers={"Authorization": f"Bearer {world.token}"},
-        timeout=5,
+        timeout=60,
     )
     return dict(answer.json())
 
@@ -596,7 +596,7 @@ def test_the_double_refuses_as_github_does_and_knows_nothing_else(
     node = requests.get(
         f"{world.github.api_url}/repos/{world.full_name}/pulls/1",
         headers={"Authorization": f"Bearer {world.token}"},
-        timeout=5,
+        timeout=60,
     ).json()
     known = {"pullRequestId": node["node_id"], "expectedHeadOid": node["head"]["sha"]}
     queue, enable = "enqueuePullRequest", "enablePullRequestAutoMerge"

@@ -64,8 +64,8 @@ def models() -> ModuleType:
 def test_nobody_is_nobody_even_where_anybody_may_ask(bare: Path) -> None:
     """Without a token to check, only the question who one is needs a credential."""
     with GitHubServer(bare) as server:
-        assert requests.get(f"{server.api_url}/repos/{NAME}", timeout=5).status_code == 200
-        answer = requests.get(f"{server.api_url}/user", timeout=5)
+        assert requests.get(f"{server.api_url}/repos/{NAME}", timeout=60).status_code == 200
+        answer = requests.get(f"{server.api_url}/user", timeout=60)
         assert (answer.status_code, answer.json()["message"]) == (401, "Requires authentication")
 
 
@@ -82,7 +82,7 @@ def test_without_the_token_nothing_is_answered(
 ) -> None:
     """401 says whether a credential was missing or wrong."""
     headers = {} if authorization is None else {"Authorization": authorization}
-    answer = requests.get(f"{server.api_url}/repos/{NAME}", headers=headers, timeout=5)
+    answer = requests.get(f"{server.api_url}/repos/{NAME}", headers=headers, timeout=60)
     assert (answer.status_code, answer.json()["message"]) == (401, message)
 
 
@@ -100,7 +100,7 @@ def test_the_log_knows_how_a_client_authenticated_and_not_with_what(
 
 def test_a_request_without_a_user_agent_is_forbidden(server: GitHubServer) -> None:
     """GitHub's proxy turns it away with a page, before any token is looked at."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     with closing(connection):
         connection.request("GET", "/rate_limit")
         answer = connection.getresponse()
@@ -112,7 +112,7 @@ def test_a_body_must_say_that_it_is_json(server: GitHubServer) -> None:
     """The double is stricter here than GitHub."""
     url = f"{server.api_url}/repos/{NAME}/pulls"
     headers = {"Authorization": f"token {TOKEN}"}
-    assert requests.post(url, data="{}", headers=headers, timeout=5).status_code == 415
+    assert requests.post(url, data="{}", headers=headers, timeout=60).status_code == 415
 
 
 def test_the_api_version_is_echoed_and_an_unknown_one_refused(server: GitHubServer) -> None:

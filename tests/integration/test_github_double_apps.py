@@ -61,7 +61,7 @@ def _ask(
         server.api_url + path,
         json=body,
         headers={"Authorization": f"{scheme} {credential}"},
-        timeout=5,
+        timeout=60,
         allow_redirects=False,
     )
 
@@ -154,7 +154,7 @@ def test_a_signature_is_checked(server: GitHubServer, app: InstalledApp) -> None
     for iss in ("1", app.app_id, None):
         assert _said(_ask(server, _signed(app, iss=iss), "/app")) == (404, "Integration not found")
     assert _ask(server, _signed(app, iss=app.client_id), "/app").status_code == 200
-    assert requests.get(f"{server.api_url}/app", timeout=5).status_code == 401
+    assert requests.get(f"{server.api_url}/app", timeout=60).status_code == 401
 
 
 def test_a_signature_opens_nothing_else(server: GitHubServer, app: InstalledApp) -> None:
@@ -216,7 +216,7 @@ def test_a_body_must_be_json_and_say_so(server: GitHubServer, app: InstalledApp)
     url = f"{server.api_url}/app/installations/{app.installation_id}/access_tokens"
     for data, kind, status in (("{", "application/json", 400), ("{}", "text/plain", 415)):
         headers = {"Authorization": f"Bearer {_signed(app)}", "Content-Type": kind}
-        assert requests.post(url, data=data, headers=headers, timeout=5).status_code == status
+        assert requests.post(url, data=data, headers=headers, timeout=60).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_where_anybody_may_ask_an_app_still_signs(tmp_path: Path) -> None:
     """A double without a token checks no tokens, but mints none for strangers either."""
     with GitHubServer(make_remote(tmp_path)) as server:
         app = server.apps.install([NAME], _GRANTED)
-        assert requests.get(f"{server.api_url}/app", timeout=5).status_code == 401
+        assert requests.get(f"{server.api_url}/app", timeout=60).status_code == 401
         assert _mint(server, app).status_code == 201
 
 
@@ -325,16 +325,16 @@ def test_the_git_server_of_a_world_takes_the_same_tokens() -> None:
             ("unknown", "git-upload-pack", 401),
         ):
             url = f"{world.remote_url}/info/refs?service={service}"
-            answer = requests.get(url, auth=("x-access-token", tokens[name]), timeout=5)
+            answer = requests.get(url, auth=("x-access-token", tokens[name]), timeout=60)
             assert answer.status_code == status, (name, service)
         # A request for a pack is judged like one for the list of refs.
         answer = requests.post(
             f"{world.remote_url}/git-receive-pack",
             auth=("x-access-token", tokens["read"]),
-            timeout=5,
+            timeout=60,
         )
         assert answer.status_code == 403
         url = world.git.repository_url("octo/other.git") + "/info/refs?service=git-upload-pack"
         for user, status in (("x-access-token", 404), ("octocat", 401)):
-            answer = requests.get(url, auth=(user, tokens["write"]), timeout=5)
+            answer = requests.get(url, auth=(user, tokens["write"]), timeout=60)
             assert answer.status_code == status

@@ -207,9 +207,9 @@ def test_a_slow_answer_is_the_right_one(
 
 
 def test_closing_does_not_wait_for_those_who_were_never_answered(bare: Path) -> None:
-    """Silence and long delays end with the server, in far less than a second."""
+    """Silence and long delays end with the server, and no thread of it is left."""
     server = GitHubServer(bare).start()
-    server.faults.add(Fault.silence(), Fault.delay(60), Fault.dribble(1, 60))
+    server.faults.add(Fault.silence(), Fault.delay(600), Fault.dribble(1, 600))
     errors: list[Exception] = []
 
     def ask() -> None:
@@ -222,18 +222,19 @@ def test_closing_does_not_wait_for_those_who_were_never_answered(bare: Path) -> 
     for thread in threads:
         thread.start()
     wait_until(lambda: len(server.requests) == 3)
-    started = time.monotonic()
+    name = f"loopback-{server.port}"
+    serving = [thread for thread in threading.enumerate() if thread.name == name]
+    assert len(serving) == 4
     server.close()
-    assert time.monotonic() - started < 0.9
-    for thread in threads:
-        thread.join()
+    for thread in [*threads, *serving]:
+        thread.join(60)
+        assert not thread.is_alive()
     assert len(errors) == 3
-    assert not [thread for thread in threading.enumerate() if "loopback" in thread.name]
 
 
 def wait_until(reached: Callable[[], bool]) -> None:
-    """Wait for another thread, five seconds at most."""
-    deadline = time.monotonic() + 5
+    """Wait for another thread, a minute at most."""
+    deadline = time.monotonic() + 60
     pause = threading.Event()
     while not reached():
         assert time.monotonic() < deadline

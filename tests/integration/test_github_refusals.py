@@ -184,7 +184,7 @@ def test_a_request_of_the_wrong_shape_is_refused_before_it_is_understood(
         f"{server.api_url}/repos/{NAME}/pulls",
         data=body,
         headers={"Authorization": f"token {TOKEN}", "Content-Type": "application/json"},
-        timeout=5,
+        timeout=60,
     )
     assert (answer.status_code, answer.json()["message"]) == (status, message)
 

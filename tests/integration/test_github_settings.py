@@ -86,7 +86,7 @@ def test_a_tokens_scopes_and_its_end_are_in_the_headers_of_its_own_answers(
 
 
 def _permissions(server: GitHubServer, **headers: str) -> Any:
-    answer = requests.get(f"{server.api_url}/repos/{NAME}", headers=headers, timeout=5)
+    answer = requests.get(f"{server.api_url}/repos/{NAME}", headers=headers, timeout=60)
     assert not {"x-oauth-scopes", "github-authentication-token-expiration"} & set(answer.headers)
     return answer.json().get("permissions")
 

@@ -36,7 +36,7 @@ def echo() -> Iterator[Echo]:
 
 def speak(server: LoopbackServer, sent: bytes) -> bytes:
     """Send bytes, say that nothing follows, and return all that comes back."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
         with connection.makefile("rb") as reader:
@@ -45,12 +45,12 @@ def speak(server: LoopbackServer, sent: bytes) -> bytes:
 
 def test_bodies_arrive_whole_however_they_were_sent(echo: Echo) -> None:
     """Chunked, compressed, and after a pause for permission: as the stock git sends them."""
-    assert requests.post(f"{echo.url}/c", data=iter([b"ab", b"cd"]), timeout=5).text == (
+    assert requests.post(f"{echo.url}/c", data=iter([b"ab", b"cd"]), timeout=60).text == (
         "POST /c abcd"
     )
     packed = gzip.compress(b"hello")
     answer = requests.post(
-        f"{echo.url}/z", data=packed, headers={"Content-Encoding": "gzip"}, timeout=5
+        f"{echo.url}/z", data=packed, headers={"Content-Encoding": "gzip"}, timeout=60
     )
     assert answer.text == "POST /z hello"
     waited = speak(
@@ -87,7 +87,7 @@ def test_one_connection_carries_many_requests_until_a_side_closes_it(echo: Echo)
 def test_bytes_that_are_no_request_are_refused(echo: Echo, sent: bytes) -> None:
     """400, and the server goes on with the next client."""
     assert speak(echo, sent).startswith(b"HTTP/1.1 400 Bad Request")
-    assert requests.get(f"{echo.url}/next", timeout=5).text == "GET /next "
+    assert requests.get(f"{echo.url}/next", timeout=60).text == "GET /next "
 
 
 def test_a_client_that_leaves_in_the_middle_harms_nobody(echo: Echo) -> None:
@@ -100,7 +100,7 @@ def test_a_failure_in_a_handler_reaches_the_test_and_not_the_screen(
     echo: Echo, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The client gets a 500, the test gets the exception itself."""
-    assert requests.get(f"{echo.url}/fail", timeout=5).status_code == 500
+    assert requests.get(f"{echo.url}/fail", timeout=60).status_code == 500
     with pytest.raises(LookupError, match="asked for"):
         echo.check()
     assert capfd.readouterr() == ("", "")
@@ -122,7 +122,7 @@ def test_a_server_has_no_address_before_it_starts_and_starts_again_after_closing
         server.url  # noqa: B018  # asking is the point
     for _ in range(2):
         assert server.start() is server.start()
-        assert requests.get(f"{server.url}/x", timeout=5).text == "GET /x "
+        assert requests.get(f"{server.url}/x", timeout=60).text == "GET /x "
         server.close()
         server.close()
 
@@ -130,7 +130,7 @@ def test_a_server_has_no_address_before_it_starts_and_starts_again_after_closing
 def test_a_server_that_overrides_nothing_says_so(echo: Echo) -> None:
     """The base class answers nothing by itself."""
     with pytest.raises(NotImplementedError, match="answers nothing"), LoopbackServer() as bare:
-        requests.get(bare.url, timeout=5)
+        requests.get(bare.url, timeout=60)
     assert echo.requests == ()
 
 
@@ -146,6 +146,6 @@ def test_a_failure_outside_the_handler_is_not_lost_either() -> None:
     """The connection ends, and the test learns why."""
     server = Careless().start()
     with pytest.raises(requests.exceptions.ConnectionError):
-        requests.get(f"{server.url}/x", timeout=5)
+        requests.get(f"{server.url}/x", timeout=60)
     with pytest.raises(LookupError, match="no body to log in /x"):
         server.close()

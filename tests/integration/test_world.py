@@ -45,7 +45,7 @@ def lane() -> WorkstreamRuntime:
 
 def _status(url: str, path: str, **headers: str) -> int:
     """Ask a server and return the status of its answer."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
     connection.request("GET", path, headers={"user-agent": "test", **headers})
     answer = connection.getresponse()
     answer.read()

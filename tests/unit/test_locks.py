@@ -16,7 +16,9 @@ from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import Backoff, hold, until_free
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
 
+# One that is to be over, and one that is not, whatever else the machine does meanwhile.
 _SHORT = Backoff(deadline_s=0.05, first_s=0.001, longest_s=0.005)
+_LONG = Backoff(deadline_s=60.0, first_s=0.001, longest_s=0.005)
 
 
 @contextmanager
@@ -79,7 +81,7 @@ def test_a_lock_held_by_another_process_is_busy_after_the_time_out(tmp_path: Pat
         hold(path, what="lane 'g/a'", timeout_s=0.05),
     ):
         pytest.fail("two holders at once")
-    assert 0.05 <= time.monotonic() - started < 5.0
+    assert time.monotonic() - started >= 0.05
     assert caught.value.waited_s == 0.05
     assert "lane 'g/a'" in str(caught.value)
     assert str(path) in str(caught.value)
@@ -222,8 +224,8 @@ def test_a_lock_file_that_was_removed_meanwhile_locks_nothing(tmp_path: Path) ->
     with _held_by_another_process(path):
         thread = threading.Thread(target=enter)
         thread.start()
-        path.unlink()
-        path.parent.rmdir()
+        # Both at once: between the two the waiter could make the file anew.
+        path.parent.rename(tmp_path / "gone")
     thread.join(timeout=30.0)
     assert inside.is_set()
     assert path.exists()
@@ -246,7 +248,7 @@ def test_an_attempt_is_repeated_while_it_is_busy() -> None:
             raise failures.pop()
         return "done"
 
-    assert until_free(attempt, busy=_is_locked, what="do it", backoff=_SHORT) == "done"
+    assert until_free(attempt, busy=_is_locked, what="do it", backoff=_LONG) == "done"
 
 
 def test_a_failure_that_is_not_busy_is_raised_at_once() -> None:
@@ -271,7 +273,7 @@ def test_what_stays_busy_is_given_up_in_bounded_time() -> None:
     started = time.monotonic()
     with pytest.raises(LaneBusyError, match=r"cannot set it: .*'/x/config\.lock'") as caught:
         until_free(attempt, busy=_is_locked, what="set it", backoff=_SHORT)
-    assert 0.05 <= caught.value.waited_s <= time.monotonic() - started < 5.0
+    assert 0.05 <= caught.value.waited_s <= time.monotonic() - started
     assert isinstance(caught.value.__cause__, LockedError)
     assert ".lock" in str(caught.value.hint)
 
@@ -377,7 +379,7 @@ def test_a_lock_file_of_a_dead_holder_of_ours_is_removed(config: Path) -> None:
         with _lock(config, b"new") as lock:
             lock.commit()
 
-    until_free(attempt, busy=_is_locked, what="write", backoff=_SHORT)
+    until_free(attempt, busy=_is_locked, what="write", backoff=_LONG)
     assert config.read_bytes() == b"new"
     assert _names(config) == ["config"]
 

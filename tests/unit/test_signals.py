@@ -238,13 +238,14 @@ def test_a_reader_sees_the_old_text_or_the_new_but_never_half_of_one(tmp_path: P
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        for _ in range(20):
-            for text in sorted(texts):
-                write_signal(tmp_path, "failed", text)
+        writings = 0
+        while reader.is_alive() and (writings < 40 or len(seen) < 10):
+            write_signal(tmp_path, "failed", "ab"[writings % 2] * 50_000)
+            writings += 1
     finally:
         stop.set()
         reader.join()
-    assert seen
+    assert len(seen) >= 10
     assert set(seen) <= texts
 
 
@@ -429,7 +430,7 @@ def test_history_does_not_wait_for_the_reader_of_a_planted_pipe(tmp_path: Path) 
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    writer.join(timeout=1.0)
+    writer.join(timeout=30.0)
     waited = writer.is_alive()
     # Let go of a writer that waits, so that a failure ends the test and not the run.
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

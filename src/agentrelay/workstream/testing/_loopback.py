@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 __all__ = ["LoggedRequest", "LoopbackServer", "Request", "Response"]
 
 # How long closing waits for the threads, all together, in seconds. Their sockets
-# are shut by then, so only a handler in the middle of its work needs any of it.
-_CLOSE_S: Final = 0.9
+# are shut by then, so only a handler in the middle of its work needs any of it: a moment,
+# or seconds where the machine has much else to do. Whoever is left behind would work on
+# files that are removed next.
+_CLOSE_S: Final = 20.0
 
 # Where acknowledgements cannot be hurried, set again what is set anyway.
 _QUICKACK: Final[int] = getattr(socket, "TCP_QUICKACK", socket.TCP_NODELAY)
@@ -149,9 +151,10 @@ class LoopbackServer:
         return self
 
     def close(self) -> None:
-        """Stop serving, in less than a second whatever the clients do; then :meth:`check`.
+        """Stop serving, whatever the clients do; then :meth:`check`.
 
-        Calling it again is harmless. Nothing is raised while another exception is
+        Nobody who waits for an answer is waited for; a handler in the middle of its work
+        is, twenty seconds at most. Calling it again is harmless. Nothing is raised while another exception is
         being handled: it would hide the reason for the failure.
         """
         if self._listener is not None and self._acceptor is not None:
@@ -160,8 +163,8 @@ class LoopbackServer:
             # A last visitor wakes the accepting thread on every system; closing its
             # socket under it would not. Only then is the socket free to go.
             with contextlib.suppress(OSError):
-                socket.create_connection(self._listener.getsockname(), _CLOSE_S / 2).close()
-            self._acceptor.join(_CLOSE_S / 2)
+                socket.create_connection(self._listener.getsockname(), _CLOSE_S).close()
+            self._acceptor.join(_CLOSE_S)
             self._listener.close()
             self._listener = self._acceptor = None
             with self._lock:

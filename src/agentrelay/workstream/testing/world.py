@@ -55,7 +55,7 @@ class World:
 
     Both servers speak of the same repository: a push shows up in its pull requests, a
     merged pull request in the next fetch. Use it as a context manager; leaving it
-    closes the servers in less than a second and raises what went wrong inside them,
+    closes the servers, whatever their clients do, and raises what went wrong inside them,
     unknown routes for example.
 
         with World() as world:
