@@ -108,9 +108,6 @@ def forget_of_what_is_named(world: World) -> Case:
 
     def act(_: WorkstreamRuntime) -> None:
         forget(scene.repo, named, lane_timeout_s=_LANE_TIMEOUT_S)
-        # A log without its ref would keep git from collecting what was forgotten.
-        logs = scene.repo / ".git" / "logs"
-        assert [work.ref for work in named if (logs / work.ref).exists()] == []
 
     return _forget(scene, named, act)
 
@@ -142,6 +139,9 @@ def _forget(
         act(runtime)
         found = {ref for ref in refs(scene.repo) if ref.startswith("refs/agentrelay/")}
         assert found == staying
+        # A log without its ref is a fault in the repository, and git says so.
+        logs = scene.repo / ".git" / "logs"
+        assert [ref for ref in doomed if (logs / ref).exists()] == []
 
     before = reach(scene.world, scene.repo)
     with _without(scene.repo, doomed):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,15 @@ import pytest
 from agentrelay.workstream import (
     GitWorkstreamPreparer,
     GitWorkstreamTeardown,
+    RepositoryError,
     WorkstreamRuntime,
     WorkstreamSpec,
     WorkstreamStatus,
+    forget,
+    reconcile,
 )
 from agentrelay.workstream._git.refs import create_ref, release_dead_lock
-from agentrelay.workstream._git.repository import OpenRepository, open_repository
+from agentrelay.workstream._git.repository import OpenRepository, open_repository, read_ref
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.whole_files import write_whole
 from agentrelay.workstream._lane import Lane
@@ -110,6 +116,85 @@ def test_a_deletion_that_was_cut_short_is_finished(repository: OpenRepository) -
     assert not log.exists()
     assert not (repository.common_dir / "refs/heads/agentrelay").exists()
     assert not (repository.common_dir / "logs/refs/heads/agentrelay").exists()
+
+
+_KEPT = "refs/agentrelay/rescue/nightly/parser/20240102T030405.000000Z/commits"
+
+
+def _tear_down_once_more(repo: Path) -> None:
+    lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+    GitWorkstreamPreparer(repo, "nightly").prepare_workstream(lane)
+    GitWorkstreamTeardown(repo).teardown_workstream(lane)
+
+
+def _reconcile(repo: Path) -> None:
+    log = repo / ".git/logs" / _KEPT
+    assert log in reconcile(repo, dry_run=True).leftovers
+    assert log.exists()
+    assert log in reconcile(repo).leftovers
+
+
+@pytest.mark.parametrize(
+    "next_step",
+    [
+        pytest.param(lambda repo: forget(repo, older_than_s=10**9), id="forget by age"),
+        pytest.param(lambda repo: forget(repo, [_KEPT]), id="forget by name"),
+        pytest.param(_reconcile, id="reconcile"),
+        pytest.param(_tear_down_once_more, id="teardown"),
+    ],
+)
+def test_a_log_of_a_rescue_ref_that_is_not_there_goes_with_the_next_step(
+    repository: OpenRepository, next_step: Callable[[Path], object]
+) -> None:
+    """A kill between the two writes leaves one; the log of a ref that is there stays."""
+    tip = repository.resolve("refs/heads/main")
+    assert tip is not None
+    other = _KEPT.replace("commits", "staged")
+    for ref in (_KEPT, other):
+        create_ref(repository, ref, tip, message="made")
+    logs = repository.common_dir / "logs"
+    damaged = logs / _KEPT.replace("commits", "damaged")
+    damaged.write_text("all that tells what it kept\n")
+    (repository.common_dir / damaged.relative_to(logs)).write_text("half")
+    (repository.common_dir / _KEPT).unlink()
+    next_step(repository.path)
+    assert not (logs / _KEPT).exists()
+    assert (logs / other).exists()
+    assert damaged.exists()
+
+
+def test_logs_behind_a_link_are_not_ours_to_remove(
+    repository: OpenRepository, tmp_path: Path
+) -> None:
+    """Whoever made the folder of logs a link to somewhere keeps what is there."""
+    precious = tmp_path / "precious"
+    (precious / "rescue/nightly/parser").mkdir(parents=True)
+    (precious / "rescue/nightly/parser/notes.txt").write_text("do not touch\n")
+    (repository.common_dir / "logs/refs/agentrelay").symlink_to(precious)
+    assert forget(repository.path, older_than_s=0.0) == []
+    assert reconcile(repository.path).leftovers == ()
+    assert (precious / "rescue/nightly/parser/notes.txt").exists()
+
+
+def test_a_ref_is_never_without_its_log_the_other_way_round(
+    repository: OpenRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deletion that is stopped by the disk leaves a ref without a log, as git does."""
+    tip = repository.resolve("refs/heads/main")
+    assert tip is not None
+    create_ref(repository, _KEPT, tip, message="made")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as Path.unlink
+        if path == repository.common_dir / _KEPT:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RepositoryError):
+        forget(repository.path, [_KEPT])
+    assert read_ref(repository.common_dir, _KEPT) == tip
+    assert not (repository.common_dir / "logs" / _KEPT).exists()
 
 
 def test_a_small_file_is_the_old_one_or_the_new_one(repository: OpenRepository) -> None:

@@ -1,8 +1,8 @@
 """What killed processes leave in a repository that belongs to no lane.
 
-Trees that were renamed aside and not unlinked yet, entries that were being built, and
-git lock files that were ours. All of it is told from what is in use by where it lies, or
-by a kernel lock that its holder would still hold.
+Trees that were renamed aside and not unlinked yet, entries that were being built, git
+lock files that were ours, and logs of rescue refs that are not there. All of it is told
+from what is in use by where it lies, or by a lock that its holder would still hold.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agentrelay.workstream._git.lockfile import is_held, remove_if_dead
+from agentrelay.workstream._git.refs import dead_logs_below, release_dead_logs_below
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.trash import remove_tree, sweep_trash
+from agentrelay.workstream._lane import RESCUE_PREFIX
 
 if sys.platform != "win32":
     import fcntl
@@ -34,6 +36,7 @@ def find_leftovers(repository: OpenRepository, *, trash_dir: Path) -> list[Path]
     found = [path for path in _below(trash_dir) if not is_held(path)]
     found += [*_below(own_dir / "trash"), *own_dir.glob("new-*")]
     found += [path for path in _below(own_dir / "held") if _is_dead(path)]
+    found += dead_logs_below(repository, RESCUE_PREFIX)
     return sorted(found)
 
 
@@ -49,6 +52,7 @@ def remove_leftovers(repository: OpenRepository, *, trash_dir: Path) -> None:
     """
     own_dir = repository.own_dir
     sweep_trash(trash_dir)
+    release_dead_logs_below(repository, RESCUE_PREFIX)
     with repository.metadata_section():
         # Entries are built and thrown away under this lock, so their makers are gone.
         sweep_trash(own_dir / "trash")

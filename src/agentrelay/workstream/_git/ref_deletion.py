@@ -6,8 +6,8 @@ in git's own order.
 
 Source:
     gitrepository-layout(5) "packed-refs", and the order of git's own files backend: lock
-    the refs and packed-refs, rewrite packed-refs without them, unlink the loose files,
-    unlock all.
+    the refs and packed-refs, unlink the logs, rewrite packed-refs without the refs, unlink
+    the loose files, unlock all.
 """
 
 from __future__ import annotations
@@ -121,6 +121,9 @@ def _delete(
             # "git pack-refs" that has read a loose file writes the ref back.
             held.enter_context(LockFile(packed, own_dir=own_dir))
             going = [ref for ref in going if _may_go(repository, ref, wanted[ref], results)]
+            # Before the refs: git calls a log without a ref a fault, and nobody looks for it.
+            for ref in going:
+                (common_dir / "logs" / ref).unlink(missing_ok=True)
             now = packed_contents(packed)
             left = _without(now, going)
             if left != now:
@@ -129,7 +132,6 @@ def _delete(
                 scratch.replace(packed)
             for ref in going:
                 (common_dir / ref).unlink(missing_ok=True)
-                (common_dir / "logs" / ref).unlink(missing_ok=True)
                 results[ref] = True
     finally:
         for ref in made:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pygit2
 
@@ -33,12 +35,14 @@ from agentrelay.workstream.errors import LaneConflictError, RepositoryError, Wor
 
 __all__ = [
     "create_ref",
+    "dead_logs_below",
     "delete_ref",
     "move_ref",
     "refs_below",
     "refuse_blocked",
     "release_dead_lock",
     "release_dead_locks_below",
+    "release_dead_logs_below",
     "set_tracking_ref",
     "tips_below",
 ]
@@ -273,3 +277,49 @@ def release_dead_locks_below(repository: OpenRepository, prefix: str) -> None:
     for lock in sorted((repository.common_dir / prefix).rglob("*.lock")):
         remove_if_dead(lock, repository.own_dir / "held")
         drop_empty_parents(lock.parent, repository.common_dir / "refs")
+
+
+def dead_logs_below(repository: OpenRepository, prefix: str) -> list[Path]:
+    """Return the logs below a prefix nobody writes to again whose ref is not there, sorted.
+
+    Who creates a ref writes its log first, and may be killed before the ref. One that is
+    being created just now looks the same. Behind a link nothing is looked for.
+    """
+    common_dir = repository.common_dir
+    logs = common_dir / "logs"
+    with suppress(LaneConflictError):
+        refuse_linked(os.fspath(logs), prefix.rstrip("/").split("/"))
+        found = [
+            Path(directory, name)
+            for directory, _, names in os.walk(logs / prefix)
+            for name in names
+        ]
+        return sorted(log for log in found if _is_gone(common_dir, _logged_ref(logs, log)))
+    return []
+
+
+def release_dead_logs_below(repository: OpenRepository, prefix: str) -> None:
+    """Remove what :func:`dead_logs_below` finds, each while nobody can create its ref."""
+    common_dir = repository.common_dir
+    for log in dead_logs_below(repository, prefix):
+        ref = _logged_ref(common_dir / "logs", log)
+        loose = common_dir / ref
+        # What is in the way of its ref, or locked by another program, is left for later.
+        with suppress(OSError, LaneConflictError):
+            refuse_linked(f"{common_dir}/refs", ref.split("/")[1:])
+            loose.parent.mkdir(parents=True, exist_ok=True)
+            with LockFile(loose, own_dir=repository.own_dir):
+                if _is_gone(common_dir, ref):
+                    log.unlink(missing_ok=True)
+        drop_empty_parents(loose.parent, common_dir / "refs")
+        drop_empty_parents(log.parent, common_dir / "logs" / "refs")
+
+
+def _logged_ref(logs: Path, log: Path) -> str:
+    """Return the full name of the ref a log is of."""
+    return log.relative_to(logs).as_posix()
+
+
+def _is_gone(common_dir: Path, ref: str) -> bool:
+    """Return whether there is no such ref, not even a damaged one."""
+    return not os.path.lexists(common_dir / ref) and read_ref(common_dir, ref) is None

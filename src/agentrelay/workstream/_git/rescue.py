@@ -27,7 +27,12 @@ from agentrelay.workstream._git.operations import (
 )
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.reflog import logged_commits
-from agentrelay.workstream._git.refs import create_ref, refs_below, release_dead_locks_below
+from agentrelay.workstream._git.refs import (
+    create_ref,
+    refs_below,
+    release_dead_locks_below,
+    release_dead_logs_below,
+)
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.unsaved import (
     find_unsaved,
@@ -128,6 +133,7 @@ class Rescuer:
         self._earlier: list[tuple[str, str]] | None = None
         self.kept: list[Kept] = []
         release_dead_locks_below(repository, prefix)
+        release_dead_logs_below(repository, prefix)
         weigh_anchors(repository, owner=self._owner)
 
     def lend(self, repository: OpenRepository) -> None:

@@ -8,7 +8,13 @@ from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
-from agentrelay.workstream._git.refs import create_ref, delete_ref, refs_below, release_dead_lock
+from agentrelay.workstream._git.refs import (
+    create_ref,
+    delete_ref,
+    refs_below,
+    release_dead_lock,
+    release_dead_logs_below,
+)
 from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream._git.rescue import read_stamp
 from agentrelay.workstream._git.snapshot import read_snapshot, subject_of, write_snapshot
@@ -113,6 +119,7 @@ def drop(
     """
     # Also with nothing left to delete: a lock of the refs that a killed one holds stops git.
     sweep_own_dir(repository)
+    release_dead_logs_below(repository, RESCUE_PREFIX)
     gone: list[RescuedWork] = []
     for (graph, workstream_id), works in groupby(
         sorted(doomed, key=lambda work: (work.graph, work.workstream_id)),

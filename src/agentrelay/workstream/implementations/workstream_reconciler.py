@@ -137,7 +137,8 @@ class Reconciliation:
         lanes: Every lane that was found, sorted by graph and id. A finished lane of which
             nothing is left is not among them.
         leftovers: What killed processes left beside the lanes: renamed trees, half-made
-            entries, dead lock files. Removed, or in a dry run to be removed.
+            entries, dead lock files, logs of rescue refs that are not there. Removed, or in a
+            dry run to be removed.
         stuck: Those of the leftovers that could not be removed.
         concerns: What could not be looked at or removed; the remote, if it did not answer.
     """
