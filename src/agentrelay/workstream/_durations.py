@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Final
 
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["check_bytes", "check_path", "check_seconds", "check_text", "check_whole_seconds"]
+__all__ = [
+    "absolute_path",
+    "check_bytes",
+    "check_path",
+    "check_seconds",
+    "check_text",
+    "check_whole_seconds",
+]
 
 # A socket waits in poll(2), which counts milliseconds in a C int. Measured: 2**32 ms and
 # 0.2 s more were over after 0.2 s.
@@ -111,6 +119,30 @@ def check_path(name: str, value: object) -> None:
             f"{name} is {_shown(value)}, which is no path",
             hint=f"Set {name} to a pathlib.Path, or to a path as text.",
         )
+
+
+def absolute_path(name: str, value: str | os.PathLike[str]) -> Path:
+    """Return a path made absolute, lexically: neither links nor ``..`` are resolved.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: What the caller set it to.
+
+    Raises:
+        RepositoryError: It is no path; or it is relative, and the process is in a directory
+            that was deleted or may not be read.
+    """
+    check_path(name, value)
+    try:
+        return Path(value).absolute()
+    except OSError as error:
+        path = os.fspath(value)
+        raise RepositoryError(
+            f"{name} {path!a} is relative, and the current directory cannot be told: "
+            f"{error.strerror or error}",
+            path=path,
+            hint="Pass an absolute path, or change to a directory that exists.",
+        ) from error
 
 
 def _shown(value: object) -> str:

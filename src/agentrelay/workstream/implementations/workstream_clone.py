@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-from agentrelay.workstream._durations import check_seconds
+from agentrelay.workstream._durations import absolute_path, check_seconds
 from agentrelay.workstream._lane import check_branch_name
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -85,5 +85,5 @@ def clone(
             progress(CloneProgress(received_objects, total_objects, received_bytes))
 
     access = RemoteAccess(remote, seal_token(token), ssh_key, deadline_s=network_timeout_s)
-    target = Path(os.path.abspath(path))  # noqa: PTH100 - ".." must go, links must stay
+    target = Path(os.path.normpath(absolute_path("path", path)))
     return make_clone(url, target, access, branch=branch, depth=depth, progress=tell)

@@ -54,7 +54,7 @@ def preview_merge(
             hint="Pass target=, or the lane's runtime.",
         )
     check_branch_name(remote, kind="remote")
-    repository = open_repository(Path(repo_path))
+    repository = open_repository(repo_path)
     source = look_up(repository, source_name, remote=remote, is_remote_first=False)
     into = look_up(repository, target_name, remote=remote, is_remote_first=True)
     return previewed(InMemoryMerges(repository), source, into)
@@ -90,7 +90,7 @@ def preview_pairs(
     from agentrelay.workstream.implementations._previewed import look_up, previewed
 
     check_branch_name(remote, kind="remote")
-    repository = open_repository(Path(repo_path))
+    repository = open_repository(repo_path)
     tips = [
         look_up(repository, _branch_of(lane), remote=remote, is_remote_first=False)
         for lane in lanes
