@@ -71,9 +71,11 @@ def _address(url: str, depth: int | None) -> str:
             f"cannot clone from '{redact(url)}': the address holds a user name or a password",
             hint="Addresses are written into the configuration. Pass token= and leave it out.",
         )
-    if depth is not None and (isinstance(depth, bool) or depth < 1):
+    given: object = depth
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
         raise RepositoryError(
-            f"depth is {depth!r}, which is no number of generations", hint="Pass 1 or more."
+            f"depth is {ascii(given)[:60]}, which is no number of generations",
+            hint="Pass 1 or more.",
         )
     if not is_path(url):
         return url

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Optional, Union
 
 from agentrelay.workstream._changes import CommitInfo
-from agentrelay.workstream._durations import absolute_path
+from agentrelay.workstream._durations import absolute_path, check_callable
 from agentrelay.workstream._git.committing import CommitWish, make_commit, mark_resolved
 from agentrelay.workstream._git.comparing import commit_info
 from agentrelay.workstream._git.failures import is_torn, repository_failures
@@ -238,6 +238,8 @@ def record(
     Raises:
         WorkstreamError: As documented there.
     """
+    check_callable("before", before)
+    check_callable("after", after)
     text = compose_message(message, trailers)
     named = None if author is None else Person(*parse_author(author), find_date("author"))
     chosen = None if paths is None else relative_paths(workspace.path, paths)

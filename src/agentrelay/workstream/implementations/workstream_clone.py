@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-from agentrelay.workstream._durations import absolute_path, check_seconds
+from agentrelay.workstream._durations import (
+    absolute_path,
+    check_callable,
+    check_path,
+    check_seconds,
+    check_text,
+)
 from agentrelay.workstream._lane import check_branch_name
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -76,6 +82,11 @@ def clone(
     from agentrelay.workstream._git.remotes import RemoteAccess
     from agentrelay.workstream.implementations._cloning import make_clone
 
+    check_text("url", url)
+    check_text("remote", remote)
+    if ssh_key is not None:
+        check_path("ssh_key", ssh_key)
+    check_callable("progress", progress)
     check_seconds("network_timeout_s", network_timeout_s)
     if branch is not None:
         check_branch_name(branch, kind="branch")
