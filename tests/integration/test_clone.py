@@ -286,3 +286,21 @@ def test_an_empty_remote_gives_an_empty_clone(tmp_path: Path) -> None:
     path = clone(str(tmp_path / "origin.git"), tmp_path / "clone")
     assert pygit2.Repository(str(path)).is_empty
     assert refs(path) == {}
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_path_with_nothing_there_is_named_as_missing(tmp_path: Path, prefix: str) -> None:
+    """Not as a protocol nobody supports, which is what libgit2 calls it."""
+    missing = tmp_path / "no-such.git"
+    with pytest.raises(RemoteError, match="there is nothing at that path") as caught:
+        clone(f"{prefix}{missing}", tmp_path / "here" / "x")
+    assert str(missing) in caught.value.message
+    assert "protocol" not in caught.value.message
+    assert not os.listdir(tmp_path / "here")
+
+
+def test_a_path_with_something_else_there_holds_no_repository(tmp_path: Path) -> None:
+    """That is told apart from a path with nothing there."""
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RemoteError, match="there is no repository at that path"):
+        clone(str(tmp_path / "folder"), tmp_path / "here" / "x")

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from agentrelay.workstream._durations import absolute_path
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
 
 __all__ = [
@@ -294,11 +295,14 @@ class Lane:
 
         Raises:
             LaneNameError: A name breaks a rule.
+            RepositoryError: A path is none, or cannot be made absolute.
         """
         check_name(graph, kind="graph name")
         check_name(workstream_id, kind="workstream id")
-        root = Path(repo_path).absolute()
-        run = root / SIGNALS_DIR / graph if run_dir is None else Path(run_dir).absolute()
+        root = absolute_path("repo_path", repo_path)
+        run = root / SIGNALS_DIR / graph
+        if run_dir is not None:
+            run = absolute_path("run_dir", run_dir)
         return cls(root, graph, workstream_id, run / "workstreams" / workstream_id)
 
     @classmethod

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
+from urllib.parse import unquote
 
 import pygit2
 
@@ -93,6 +94,12 @@ _DISK_HINTS: Final = {
     "corrupted loose ref": _GARBAGE,
     "corrupted packed ref": _GARBAGE,
 }
+# What libgit2 says of a path at which it finds no repository: any path is a protocol to it.
+_NO_REPOSITORY: Final = (
+    "unsupported url protocol",
+    "failed to resolve path",
+    "could not find repository",
+)
 # libgit2 1.9, src/util/errors.c: nothing was recorded for this failure.
 _NO_WORDS: Final = "no error"
 _WAY: Final = "Something is where a file or a directory belongs: look at it, then remove it."
@@ -326,7 +333,16 @@ def _remote_error(
     if "failed to connect" not in lowered and any(text in lowered for text in _DISK_HINTS):
         return RepositoryError(message, path=url, hint=_local_hint(error))
     hint = "Check that the remote is reachable, then try again."
-    if "unsupported url protocol" in lowered:
-        # What libgit2 says of any path at which it finds no repository.
+    if any(text in lowered for text in _NO_REPOSITORY):
         hint = "Is there a repository at that path? Otherwise use an https or ssh address."
+        place = _place(url)
+        if place is not None:
+            found = "no repository" if os.path.lexists(place) else "nothing"
+            message = f"cannot {operation} at '{redact(url)}': there is {found} at that path"
     return RemoteUnavailableError(message, url=url, hint=hint)
+
+
+def _place(url: str) -> str | None:
+    """Return the path an address of this machine leads to, as libgit2 reads it."""
+    path = unquote(url.removeprefix("file://")) if url.startswith("file:///") else url
+    return path if path.startswith("/") else None

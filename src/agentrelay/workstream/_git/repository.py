@@ -17,6 +17,7 @@ import pygit2
 from pygit2.config import ConfigEntry, DefaultConfig
 from pygit2.enums import RepositoryOpenFlag
 
+from agentrelay.workstream._durations import absolute_path
 from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
 from agentrelay.workstream._git.locks import hold, reading
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
@@ -260,7 +261,7 @@ def open_repository(path: Path) -> OpenRepository:
             another user, or ``path`` is not its top.
         LaneConflictError: A directory of its metadata is a link.
     """
-    path = Path(path).absolute()
+    path = absolute_path("repo_path", path)
     if not path.is_dir():
         message = f"'{path}' is not a directory"
         raise RepositoryError(message, path=path, hint="Give the path of an existing repository.")

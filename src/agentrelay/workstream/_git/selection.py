@@ -9,6 +9,7 @@ from pathlib import Path
 import pygit2
 
 from agentrelay.workstream._changes import TreeStatus
+from agentrelay.workstream._durations import listed
 from agentrelay.workstream._git.commit_checks import refuse_paths
 from agentrelay.workstream._git.repository import refuse_links
 from agentrelay.workstream._git.tree_status import hidden_paths
@@ -36,6 +37,7 @@ def relative_paths(worktree_path: Path, paths: Sequence[str | os.PathLike[str]])
             "paths is a single path, not a list of them", hint="Write paths=['that/path']."
         )
     top = Path(worktree_path)
+    paths = listed("paths", paths)
     found: dict[str, None] = {}
     for path in paths:
         given: object = path

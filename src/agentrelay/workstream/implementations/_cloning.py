@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from agentrelay.workstream._durations import absolute_path
 from agentrelay.workstream._git.aside import made_aside, sweep_aside
 from agentrelay.workstream._git.cloning import Progress, fill_clone, is_path, remote_url_of
 from agentrelay.workstream._git.failures import repository_failures
@@ -70,9 +71,11 @@ def _address(url: str, depth: int | None) -> str:
             f"cannot clone from '{redact(url)}': the address holds a user name or a password",
             hint="Addresses are written into the configuration. Pass token= and leave it out.",
         )
-    if depth is not None and (isinstance(depth, bool) or depth < 1):
+    given: object = depth
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
         raise RepositoryError(
-            f"depth is {depth!r}, which is no number of generations", hint="Pass 1 or more."
+            f"depth is {ascii(given)[:60]}, which is no number of generations",
+            hint="Pass 1 or more.",
         )
     if not is_path(url):
         return url
@@ -83,7 +86,9 @@ def _address(url: str, depth: int | None) -> str:
             hint="Leave depth out, or use another address: libgit2 cannot do it for paths.",
         )
     # As git writes it: what is relative means something else to the clone.
-    return url if url.startswith("file://") else os.path.abspath(url)  # noqa: PTH100 - no links
+    if url.startswith("file://"):
+        return url
+    return os.path.normpath(absolute_path("url", url))
 
 
 def _is_there(path: Path, url: str, remote: str) -> bool:

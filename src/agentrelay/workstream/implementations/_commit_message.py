@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Union
 
+from agentrelay.workstream._durations import listed
 from agentrelay.workstream._trailers import SEPARATOR, trailer_block
 from agentrelay.workstream.errors import RepositoryError
 
@@ -38,7 +39,9 @@ def compose_message(message: str, trailers: Trailers | None = None) -> str:
     text = _cleaned(message)
     if not text:
         raise _refusal("the message is empty")
-    pairs = trailers.items() if isinstance(trailers, Mapping) else trailers or ()
+    pairs = (
+        trailers.items() if isinstance(trailers, Mapping) else listed("trailers", trailers or ())
+    )
     for pair in pairs:
         text = _with_trailer(text, *_checked(pair))
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):

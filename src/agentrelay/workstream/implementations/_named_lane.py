@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agentrelay.workstream._durations import absolute_path
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import LaneConflictError
@@ -30,7 +31,7 @@ def lane_of(runtime: WorkstreamRuntime, repo_path: Path, run_dir: Path | None) -
         return Lane.from_branch(repo_path, state.branch_name, runtime.spec.id, run_dir=run_dir)
     if state.worktree_path is not None:
         lane = Lane.of(repo_path, state.worktree_path.parent.name, runtime.spec.id, run_dir=run_dir)
-        if lane.worktree_path == state.worktree_path.absolute():
+        if lane.worktree_path == absolute_path("worktree_path", state.worktree_path):
             return lane
         message = f"'{state.worktree_path}' is not the worktree of workstream '{runtime.spec.id}'"
         raise LaneConflictError(

@@ -76,7 +76,6 @@ def reconcile_lanes(
         WorkstreamError: As documented there.
     """
     repository = open_repository(repo_path)
-    run_dir = None if run_dir is None else Path(run_dir).absolute()
     found = survey(repository, graph=graph, access=access, run_dir=run_dir)
     means = _Means(repository, access, api, run_dir, lane_timeout_s, ignored_limit_bytes)
     lanes = [_name(stranger) for stranger in found.strangers]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Optional, Union
 
 from agentrelay.workstream._changes import CommitInfo
+from agentrelay.workstream._durations import absolute_path, check_callable
 from agentrelay.workstream._git.committing import CommitWish, make_commit, mark_resolved
 from agentrelay.workstream._git.comparing import commit_info
 from agentrelay.workstream._git.failures import is_torn, repository_failures
@@ -57,14 +58,14 @@ def find_lane(
     Raises:
         WorkstreamError: As documented there.
     """
-    runtime = named if isinstance(named, WorkstreamRuntime) else _runtime_around(Path(named))
+    runtime = named if isinstance(named, WorkstreamRuntime) else _runtime_around(named)
     worktree_path = runtime.state.worktree_path
     if worktree_path is None or runtime.state.branch_name is None:
         message = f"workstream '{runtime.spec.id}' was never prepared, so it has no worktree"
         raise LaneConflictError(message, hint="Prepare it, then open it.")
-    place = worktree_path.absolute()
+    place = absolute_path("worktree_path", worktree_path)
     lane = lane_of(runtime, place.parents[2], None) if _is_lanes_place(place) else None
-    if lane is None or lane.worktree_path != worktree_path.absolute():
+    if lane is None or lane.worktree_path != place:
         message = f"'{worktree_path}' is not the worktree of workstream '{runtime.spec.id}'"
         raise LaneConflictError(
             message, obstacle=worktree_path, hint="Load the runtime from its signal directory."
@@ -75,15 +76,15 @@ def find_lane(
     return runtime, lane, remote if isinstance(remote, str) and remote else "origin"
 
 
-def _runtime_around(path: Path) -> WorkstreamRuntime:
+def _runtime_around(path: str | os.PathLike[str]) -> WorkstreamRuntime:
     """Return the runtime of the lane a path is inside of, as it is on disk."""
-    inside = Path(os.path.abspath(path))  # noqa: PTH100 - ".." must go, links must stay
+    inside = Path(os.path.normpath(absolute_path("lane", path)))
     for top in (inside, *inside.parents):
         if not os.path.lexists(top / ".git"):
             continue
         admin_dir = git_file_target(top)
         # A link may lead straight into it.
-        place_of = next((path for path in (top, top.resolve()) if _is_lanes_place(path)), None)
+        place_of = next((at for at in (top, top.resolve()) if _is_lanes_place(at)), None)
         if admin_dir is None or place_of is None:
             break
         top, names = place_of, split_admin_name(admin_dir.name)  # noqa: PLW2901 - the same place
@@ -237,6 +238,8 @@ def record(
     Raises:
         WorkstreamError: As documented there.
     """
+    check_callable("before", before)
+    check_callable("after", after)
     text = compose_message(message, trailers)
     named = None if author is None else Person(*parse_author(author), find_date("author"))
     chosen = None if paths is None else relative_paths(workspace.path, paths)

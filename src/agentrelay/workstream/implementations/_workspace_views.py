@@ -59,9 +59,10 @@ def list_commits(
     Raises:
         WorkstreamError: As documented there.
     """
-    if most is not None and (isinstance(most, bool) or most < 0):
+    given: object = most
+    if given is not None and (isinstance(given, bool) or not isinstance(given, int) or given < 0):
         raise RepositoryError(
-            f"most is {most}, which is no number of commits", hint="Pass 0 or more."
+            f"most is {ascii(given)[:60]}, which is no number of commits", hint="Pass 0 or more."
         )
     repository, _ = standing(workspace._lane)  # noqa: SLF001 - the other half of the class
 
@@ -78,7 +79,7 @@ def _head(repository: OpenRepository) -> str:
     return str(repository.handle.head.peel().id)
 
 
-def _other(workspace: LaneWorkspace, repository: OpenRepository, against: str) -> str:
+def _other(workspace: LaneWorkspace, repository: OpenRepository, against: object) -> str:
     """Return the commit of what is compared with.
 
     Raises:
@@ -89,7 +90,7 @@ def _other(workspace: LaneWorkspace, repository: OpenRepository, against: str) -
     found: str | None = None
     if against == "remote":
         found = repository.resolve(f"refs/remotes/{remote}/{workspace.branch}")
-    elif against in names:
+    elif isinstance(against, str) and against in names:
         found = newer_tip(repository, names[against], remote=remote)
     else:
         raise RepositoryError(

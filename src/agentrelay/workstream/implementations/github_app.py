@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agentrelay.workstream._durations import absolute_path
 from agentrelay.workstream.credentials import Secret, canonical_host, is_loopback
 from agentrelay.workstream.errors import CredentialsRejectedError, WorkstreamError
 
@@ -96,7 +97,11 @@ class GitHubApp:
             raise WorkstreamError("installation_id is not a number")
         self._text = Secret(private_key) if isinstance(private_key, str) else private_key
         # Absolute now: the directory may be another one when the key is read.
-        self._path = None if private_key_path is None else Path(private_key_path).absolute()
+        self._path = (
+            None
+            if private_key_path is None
+            else absolute_path("private_key_path", private_key_path)
+        )
         self._variable = private_key_variable
         self._installation_id = installation_id
         self.permissions = {**_LEAST, **(extra_permissions or {})}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Optional
 
+from agentrelay.workstream._durations import check_kind, listed
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runner import StandardWorkstreamRunner
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
@@ -67,12 +68,13 @@ def prepare_all(
         named twice, or has a name that breaks a rule, failed before anything was changed.
 
     Raises:
-        RepositoryError: A setting is of another kind; nothing was done.
+        RepositoryError: An argument or a setting is of another kind; nothing was done.
     """
     from agentrelay.workstream.implementations._provision_all import provision_all
     from agentrelay.workstream.implementations._settings import access_to_prepare, lane_to_prepare
 
-    given, threads = list(runtimes), _threads(workers)
+    check_kind("preparer", preparer, GitWorkstreamPreparer)
+    given, threads = _runtimes(runtimes), _threads(workers)
     access = access_to_prepare(preparer)
     lanes, errors = _lanes(given, lambda runtime: lane_to_prepare(preparer, runtime))
     _refuse_case_collisions(lanes, errors)
@@ -112,13 +114,14 @@ def teardown_all(
         One result a lane, in the order given. No lane's failure is raised.
 
     Raises:
-        RepositoryError: A setting is of another kind; nothing was done.
+        RepositoryError: An argument or a setting is of another kind; nothing was done.
     """
     from agentrelay.workstream.implementations._clean_up_all import clean_up_all
     from agentrelay.workstream.implementations._named_lane import lane_of
     from agentrelay.workstream.implementations._settings import access_to_clean_up
 
-    given, threads = list(runtimes), _threads(workers)
+    check_kind("teardown", teardown, GitWorkstreamTeardown)
+    given, threads = _runtimes(runtimes), _threads(workers)
     access, api = access_to_clean_up(teardown)
     lanes, errors = _lanes(
         given, lambda runtime: lane_of(runtime, Path(teardown.repo_path), teardown.run_dir)
@@ -134,6 +137,18 @@ def teardown_all(
     )
     errors.update(zip(numbers, found, strict=True))
     return [_torn_down(runtime, errors.get(number)) for number, runtime in enumerate(given)]
+
+
+def _runtimes(given: Iterable[WorkstreamRuntime]) -> list[WorkstreamRuntime]:
+    """Return the lanes of a batch.
+
+    Raises:
+        RepositoryError: They are no list of runtimes.
+    """
+    found = listed("runtimes", given)
+    for runtime in found:
+        check_kind("one of the runtimes", runtime, WorkstreamRuntime)
+    return found
 
 
 def _threads(workers: object) -> int:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
-from agentrelay.workstream._durations import check_seconds
+from agentrelay.workstream._durations import (
+    absolute_path,
+    check_callable,
+    check_path,
+    check_seconds,
+    check_text,
+)
 from agentrelay.workstream._lane import check_branch_name
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -76,6 +82,11 @@ def clone(
     from agentrelay.workstream._git.remotes import RemoteAccess
     from agentrelay.workstream.implementations._cloning import make_clone
 
+    check_text("url", url)
+    check_text("remote", remote)
+    if ssh_key is not None:
+        check_path("ssh_key", ssh_key)
+    check_callable("progress", progress)
     check_seconds("network_timeout_s", network_timeout_s)
     if branch is not None:
         check_branch_name(branch, kind="branch")
@@ -85,5 +96,5 @@ def clone(
             progress(CloneProgress(received_objects, total_objects, received_bytes))
 
     access = RemoteAccess(remote, seal_token(token), ssh_key, deadline_s=network_timeout_s)
-    target = Path(os.path.abspath(path))  # noqa: PTH100 - ".." must go, links must stay
+    target = Path(os.path.normpath(absolute_path("path", path)))
     return make_clone(url, target, access, branch=branch, depth=depth, progress=tell)

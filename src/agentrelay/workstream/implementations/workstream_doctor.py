@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Optional
 
-from agentrelay.workstream._durations import check_seconds, check_whole_seconds
+from agentrelay.workstream._durations import absolute_path, check_seconds, check_whole_seconds
 from agentrelay.workstream._lane import check_branch_name
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -91,7 +91,7 @@ def diagnose(
         One finding a check, always the same names in the same order.
 
     Raises:
-        RepositoryError: A setting is no duration.
+        RepositoryError: A setting is no duration, or the path cannot be made absolute.
         LaneNameError: A branch name cannot be one.
         WorkstreamError: ``token`` is neither text, a secret, a callable nor a provider.
     """
@@ -103,7 +103,7 @@ def diagnose(
     if merge_target_branch is not None:
         check_branch_name(merge_target_branch, kind="merge target branch")
     question = Question(
-        repo_path=Path(repo_path).absolute(),
+        repo_path=absolute_path("repo_path", repo_path),
         remote=remote,
         base_branch=base_branch,
         merge_target_branch=merge_target_branch or base_branch,

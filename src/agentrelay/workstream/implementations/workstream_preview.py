@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from agentrelay.workstream._conflicts import MergePreview
+from agentrelay.workstream._durations import check_text, listed
 from agentrelay.workstream._lane import check_branch_name
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import RepositoryError
@@ -53,8 +54,9 @@ def preview_merge(
             path=repo_path,
             hint="Pass target=, or the lane's runtime.",
         )
+    check_text("target", target_name)
     check_branch_name(remote, kind="remote")
-    repository = open_repository(Path(repo_path))
+    repository = open_repository(repo_path)
     source = look_up(repository, source_name, remote=remote, is_remote_first=False)
     into = look_up(repository, target_name, remote=remote, is_remote_first=True)
     return previewed(InMemoryMerges(repository), source, into)
@@ -90,10 +92,10 @@ def preview_pairs(
     from agentrelay.workstream.implementations._previewed import look_up, previewed
 
     check_branch_name(remote, kind="remote")
-    repository = open_repository(Path(repo_path))
+    repository = open_repository(repo_path)
     tips = [
         look_up(repository, _branch_of(lane), remote=remote, is_remote_first=False)
-        for lane in lanes
+        for lane in listed("lanes", lanes)
     ]
     merges = InMemoryMerges(repository)
     found = [
@@ -108,6 +110,7 @@ def preview_pairs(
 def _branch_of(lane: Union[WorkstreamRuntime, str]) -> str:
     """Return the branch of a lane, or the text that stands for one."""
     if not isinstance(lane, WorkstreamRuntime):
+        check_text("lane", lane)
         return lane
     if lane.state.branch_name is None:
         raise RepositoryError(

@@ -43,7 +43,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Optional
 
-from agentrelay.workstream._durations import check_bytes, check_seconds, check_whole_seconds
+from agentrelay.workstream._durations import (
+    absolute_path,
+    check_bytes,
+    check_seconds,
+    check_whole_seconds,
+)
 from agentrelay.workstream._lane import check_name
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
@@ -218,9 +223,9 @@ def reconcile(
         check_name(graph, kind="graph name")
     sealed = seal_token(token)
     return reconcile_lanes(
-        Path(repo_path),
+        absolute_path("repo_path", repo_path),
         graph=graph,
-        run_dir=run_dir,
+        run_dir=None if run_dir is None else absolute_path("run_dir", run_dir),
         access=RemoteAccess(remote, sealed, ssh_key, deadline_s=network_timeout_s),
         api=ApiAccess(sealed, api_url, full_name, api_timeout_s),
         lane_timeout_s=lane_timeout_s,

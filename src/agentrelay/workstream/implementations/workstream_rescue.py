@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Optional, Union
 
-from agentrelay.workstream._durations import check_seconds
+from agentrelay.workstream._durations import absolute_path, check_seconds
 from agentrelay.workstream._lane import check_branch_name, rescue_prefix
 from agentrelay.workstream.errors import RepositoryError
 
@@ -98,7 +98,7 @@ def rescued(
     from agentrelay.workstream.implementations._rescued import find
 
     prefix = rescue_prefix(graph, workstream_id)
-    return find(open_repository(Path(repo_path)), prefix)
+    return find(open_repository(repo_path), prefix)
 
 
 def restore(
@@ -142,10 +142,11 @@ def restore(
         )
     if branch is not None:
         check_branch_name(branch, kind="branch")
-    repository = open_repository(Path(repo_path))
+    place = None if directory is None else absolute_path("directory", directory)
+    repository = open_repository(repo_path)
     found = find_one(repository, work.ref if isinstance(work, RescuedWork) else work)
-    if directory is not None:
-        return to_directory(repository, found, Path(directory).absolute())
+    if place is not None:
+        return to_directory(repository, found, place)
     return to_branch(repository, found, branch)
 
 
@@ -193,7 +194,7 @@ def forget(
         )
     prefix = rescue_prefix(graph, workstream_id)
     check_seconds("lane_timeout_s", lane_timeout_s)
-    repository = open_repository(Path(repo_path))
+    repository = open_repository(repo_path)
     if older_than_s is None:
         seen = {work.ref: work for work in works if isinstance(work, RescuedWork)}
         refs = [work.ref if isinstance(work, RescuedWork) else work for work in works]

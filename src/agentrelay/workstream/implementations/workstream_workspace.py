@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Final, Literal, Optional, Union
 
 from agentrelay.workstream._changes import AheadBehind, ChangedPath, CommitInfo, LaneDiff
-from agentrelay.workstream._durations import check_bytes, check_seconds
+from agentrelay.workstream._durations import (
+    check_bytes,
+    check_path,
+    check_seconds,
+    check_text,
+)
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
@@ -91,6 +96,9 @@ class LaneWorkspace:
 
     def __post_init__(self) -> None:
         """Check the settings, and seal the token."""
+        check_text("remote", self.remote)
+        if self.ssh_key is not None:
+            check_path("ssh_key", self.ssh_key)
         check_seconds("lane_timeout_s", self.lane_timeout_s)
         check_seconds("network_timeout_s", self.network_timeout_s)
         check_bytes("largest_file_bytes", self.largest_file_bytes)
@@ -311,7 +319,7 @@ def open_lane(
         LaneConflictError: The runtime was never prepared, or names what is not its lane's;
             or there is no lane's worktree at the path.
         LaneNameError: A name breaks a rule.
-        RepositoryError: There is no repository, or a setting is no duration or size.
+        RepositoryError: There is no repository, or a setting is of another kind.
     """
     from agentrelay.workstream.implementations._workspace import find_lane
 
