@@ -125,7 +125,7 @@ def test_the_example_of_the_documentation_is_a_body() -> None:
         WorkstreamSpec("parser", parent_workstream_id="compiler"),
         _BRANCH,
         [
-            TaskSummary("lexer", description, f"{pulls}/12", (concern,)),
+            TaskSummary("lexer", description, f"{pulls}/12", (concern,), "coder"),
             TaskSummary("grammar", None, f"{pulls}/13"),
         ],
         [
@@ -157,6 +157,14 @@ def test_a_concern_is_listed_once_and_in_the_order_it_was_recorded() -> None:
     assert body.count("**Concern:** x") == 1
     assert body.count("late") == 1
     assert body.index("late") < body.index("early")
+
+
+def test_a_role_is_shown_beside_its_task_and_not_where_there_is_none() -> None:
+    """As a name: exactly as it was written, and whatever it holds, it is no more than that."""
+    assert "- **Task** `t` by `reviewer`\n" in _body([TaskSummary("t", "Text", role="reviewer")])
+    assert _body([TaskSummary("t", role=" ")]) == _body([TaskSummary("t")])
+    shown = _body([TaskSummary("t", pr_url="https://h/pull/7", role="@octo/team\n`#1`")])
+    assert shown.endswith("- **Task** `t` by `` @octo/team `#1` ``: [pull request 7](https://h/pull/7)")
 
 
 def test_an_empty_text_leaves_no_hole() -> None:
@@ -210,13 +218,17 @@ def test_only_a_plain_web_address_becomes_a_link(url: str, shown: str) -> None:
 def test_a_secret_is_masked_wherever_it_is() -> None:
     """What looks like one, and what is known to be one: in ids, texts, links and code."""
     task = TaskSummary(
-        "id-hunter2", "```\nhunter2 ghp_abcdefghijkl\n```", "https://h/hunter2", ("a hunter2",)
+        "id-hunter2",
+        "```\nhunter2 ghp_abcdefghijkl\n```",
+        "https://h/hunter2",
+        ("a hunter2",),
+        "hunter2",
     )
     body = _whole([task], ["hunter2 https://u:p@h/x"], ["hunter2"])
     assert "hunter2" not in body
     assert "ghp_" not in body
     assert "u:p@" not in body
-    assert body.count("***") == 6
+    assert body.count("***") == 7
     assert "hunter2" not in render_title("hunter2", secrets=["hunter2"])
     assert "hunter2" not in render_merge_title("hunter2", 1, secrets=["hunter2"])
     assert "hunter2" not in render_merge_message(_SPEC, "hunter2", [task], secrets=["hunter2"])
@@ -251,7 +263,7 @@ def test_no_text_leaves_its_place_or_commands_anything(
     """A Markdown reader sees our sections, lists and folds, whatever was written."""
     description += more
     body = _body(
-        [TaskSummary(task_id, description, "https://h/pull/1", (task_concern,))],
+        [TaskSummary(task_id, description, "https://h/pull/1", (task_concern,), concern)],
         [concern, OperationalConcern(f"own {concern}")],
     )
     reading = read(body)

@@ -90,6 +90,7 @@ class _Task:
     pr_url: str
     description: str
     concerns: tuple[str, ...]
+    role: str
 
 
 def render_title(
@@ -272,6 +273,7 @@ class _Page:
                 redact((task.pr_url or "").strip(), *self.secrets),
                 self.clean(task.description or ""),
                 tuple(map(self.clean, dict.fromkeys(task.concerns))),
+                redact((task.role or "").strip(), *self.secrets),
             )
             for task in sorted(summaries, key=lambda task: task.task_id)
         ]
@@ -321,8 +323,10 @@ class _Page:
         return sections, cut
 
     def _task(self, task: _Task, budget: _Budget) -> tuple[str, bool]:
-        """Render one task: id, link, description, concerns."""
+        """Render one task: id, role, link, description, concerns."""
         first = f"- **Task** {show_name(task.task_id)}"
+        if task.role:
+            first += f" by {show_name(task.role)}"
         if task.pr_url:
             first += f": {_link(task.pr_url)}"
         lines, cut = [first], False
