@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentrelay.workstream._redact import redact
 from agentrelay.workstream.core.runtime import OperationalConcern, TaskSummary
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.implementations._pull_section import (
     LONGEST_BODY_UNITS,
     count_units,
+    find_section,
+    refresh_body,
     wrap_section,
 )
 from agentrelay.workstream.implementations._pull_text import (
@@ -164,7 +167,9 @@ def test_a_role_is_shown_beside_its_task_and_not_where_there_is_none() -> None:
     assert "- **Task** `t` by `reviewer`\n" in _body([TaskSummary("t", "Text", role="reviewer")])
     assert _body([TaskSummary("t", role=" ")]) == _body([TaskSummary("t")])
     shown = _body([TaskSummary("t", pr_url="https://h/pull/7", role="@octo/team\n`#1`")])
-    assert shown.endswith("- **Task** `t` by `` @octo/team `#1` ``: [pull request 7](https://h/pull/7)")
+    assert shown.endswith(
+        "- **Task** `t` by `` @octo/team `#1` ``: [pull request 7](https://h/pull/7)"
+    )
 
 
 def test_an_empty_text_leaves_no_hole() -> None:
@@ -188,6 +193,21 @@ def test_the_markers_cannot_be_broken_out_of() -> None:
         reading = read(wrap_section("text", name, tasks=0))
         assert len(reading.html) == 2
         assert reading.texts == ["text"]
+
+
+def test_the_markers_carry_no_secret_and_are_found_again() -> None:
+    """A branch that holds a token is masked there too, and its section is still refreshed."""
+    token, branch = "hunter2--hunter2", "agentrelay/g/hunter2--hunter2-->/integration"
+    marked = redact(branch, token)
+
+    def render(text: str) -> str:
+        return render_body(_SPEC, branch, [TaskSummary("t", text)], [], secrets=[token])
+
+    first = render("old")
+    assert "hunter2" not in first
+    assert len(read(first).html) == 2
+    assert find_section(first, marked) == "intact"
+    assert refresh_body(first, marked, lambda _: render("new")) == render("new")
 
 
 # --- links ------------------------------------------------------------------------------

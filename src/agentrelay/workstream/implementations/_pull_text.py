@@ -194,9 +194,11 @@ def render_body(
     page = _Page(host, tuple(secrets))
     tasks, others, own = page.read(summaries, concerns)
     head = page.head(spec, branch_name)
+    # Whoever edits the body sees the markers.
+    marked = redact(branch_name, *page.secrets)
 
     def wrap(parts: Sequence[str]) -> str:
-        return wrap_section("\n\n".join(parts), branch_name, tasks=len(tasks))
+        return wrap_section("\n\n".join(parts), marked, tasks=len(tasks))
 
     for budget in _BUDGETS:
         if _least_units(tasks, [*own, *others], budget) > longest_units:
