@@ -31,6 +31,8 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.testing import Fault, World, commit_files, refs
 from tests.integration._clock import StillClock
+from tests.integration._github_client import call
+from tests.unit._markdown import live_words
 
 BRANCH = "agentrelay/nightly/parser/integration"
 
@@ -72,6 +74,12 @@ def main_of(world: World) -> str:
     return refs(world.remote_path)["refs/heads/main"]
 
 
+def message_of(world: World, name: str) -> str:
+    """Return the message of a commit of the remote."""
+    found = pygit2.Repository(str(world.remote_path)).revparse_single(name)
+    return found.peel(pygit2.Commit).message
+
+
 def sent(world: World, method: str = "PUT") -> list[dict[str, Any]]:
     """Return the bodies of all requests of a method."""
     return [json.loads(one.body) for one in world.github.requests if one.method == method]
@@ -99,17 +107,35 @@ def test_the_lane_is_merged_the_way_that_was_chosen(
     assert lane.status is WorkstreamStatus.PR_CREATED
 
 
+_COMMANDS = (
+    "closes #7, @octo/all, GH-8, octo/widgets#9, [skip ci] https://github.com/octo/w/issues/1"
+)
+
+
+@pytest.mark.parametrize("method", ["merge", "squash"])
 def test_the_commit_says_what_we_say_and_commands_nothing(
-    world: World, repo: Path, lane: WorkstreamRuntime
+    world: World, repo: Path, lane: WorkstreamRuntime, method: Any
 ) -> None:
     """Neither the description nor an agent's "closes #7" becomes a commit message."""
-    world.auto_merger(repo, method="squash").merge_integration_pr(lane)
-    remote = pygit2.Repository(str(world.remote_path))
-    message = remote[main_of(world)].peel(pygit2.Commit).message
-    assert message.startswith("Integrate workstream parser (#1)\n\nBrings ")
-    assert "lexer: Splits text" in message
-    assert "#7" not in message
-    assert "<!--" not in message
+    lane.artifacts.task_summaries.append(TaskSummary("@octo/all fixes #7", _COMMANDS))
+    world.auto_merger(repo, method=method).merge_integration_pr(lane)
+    title, empty, message = message_of(world, "main").partition("\n\n")
+    assert (title, empty) == ("Integrate workstream parser (#1)", "\n\n")
+    assert message.startswith(f"Brings {BRANCH} into main.\n\n- @")
+    assert "- lexer: Splits text, closes #" in message
+    assert live_words(message) == []
+
+
+def test_a_rebase_keeps_the_words_of_the_commits_and_adds_none(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """There is no commit of ours to write on: what is sent names a commit and a method."""
+    before, head = main_of(world), refs(repo)[f"refs/heads/{BRANCH}"]
+    lane.artifacts.task_summaries.append(TaskSummary("more", _COMMANDS))
+    world.auto_merger(repo, method="rebase").merge_integration_pr(lane)
+    assert sent(world) == [{"sha": head, "merge_method": "rebase"}]
+    assert [message_of(world, name) for name in ("main", "main~1")] == ["two", "one"]
+    assert pygit2.Repository(str(world.remote_path)).revparse_single("main~2").id == before
 
 
 def test_merging_again_merges_nothing(world: World, repo: Path, lane: WorkstreamRuntime) -> None:
@@ -353,6 +379,28 @@ def test_checks_that_never_pass_end_with_the_policy(
         merger.merge_integration_pr(lane)
     assert 30 < clock.waited_s < 90
     assert not world.github.pulls()[0].merged
+
+
+@pytest.mark.parametrize("mergeable", [None, "perhaps"])
+@pytest.mark.parametrize("first_wait_s", [1.0, 0.0])
+def test_github_that_never_knows_whether_it_merges_is_not_waited_for_for_ever(
+    world: World, repo: Path, lane: WorkstreamRuntime, mergeable: object, first_wait_s: float
+) -> None:
+    """The error says to wait; nothing was tried, however fast the policy would have it asked."""
+    answer = call(world.github, "GET", "/pulls/1", Authorization=f"Bearer {world.token}").json()
+    world.github.clear()
+    body = json.dumps({**answer, "mergeable": mergeable, "mergeable_state": "unknown"})
+    world.github.faults.add(Fault.status(200, body=body, path="/pulls/1$", times=1000))
+    clock = StillClock()
+    merger = world.auto_merger(repo, policy=clock.policy(first_wait_s=first_wait_s))
+    with pytest.raises(MergeNotReadyError, match="does not know yet") as caught:
+        merger.merge_integration_pr(lane)
+    assert caught.value.hint
+    assert clock.waited_s < 90
+    assert len(world.github.requests) <= 8
+    assert sent(world) == []
+    world.github.faults.clear()
+    assert merger.merge_integration_pr(lane).verdict is MergeVerdict.MERGED
 
 
 def test_github_waits_for_checks_where_it_can(

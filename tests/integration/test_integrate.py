@@ -658,6 +658,23 @@ def test_the_token_in_use_is_in_no_description() -> None:
         assert not [body for body in sent if token.encode() in body]
 
 
+def test_the_hidden_marks_of_the_description_hold_no_token_either() -> None:
+    """Not even where a lane is named after it; the section is still kept up to date."""
+    token = "tr0ub4dor-and-3"
+    with World(token=token) as world:
+        repo = world.clone()
+        lane = WorkstreamRuntime(WorkstreamSpec(f"lane-{token}"))
+        world.runner(repo).prepare(lane)
+        work(lane)
+        integrate(world, repo, lane)
+        lane.artifacts.task_summaries = [TaskSummary("lexer", "Splits text")]
+        integrate(world, repo, lane)
+        (pull,) = world.github.pulls()
+        assert token not in str(pull.body)
+        assert "Splits text" in str(pull.body)
+        assert asked(world) == ["GET", "POST", "GET", "PATCH"]
+
+
 def edit_body(world: World, template: str) -> None:
     """Edit the body of the first pull request as a person does; ``{}`` is what it was."""
     (pull,) = world.github.pulls()

@@ -411,10 +411,7 @@ def test_a_squash_of_commits_nobody_shows_is_merged_by_an_untold_method(
 
 def test_how_many_squashes_were_merged_is_learnt_three_at_a_look(world: World, repo: Path) -> None:
     """The commits are not in the other clone; that they were merged is known at once."""
-    other = world.clone("other")
-    lanes = [submit(world, repo, f"lane-{number}") for number in range(1, 6)]
-    for number in range(1, 6):
-        world.github.merge_pull(number, method="squash")
+    other, lanes = merged_elsewhere(world, repo, 5)
     checker = world.merge_checker(other)
     for known in (3, 5):
         checks = checker.check_all(lanes)
@@ -587,6 +584,64 @@ def test_a_watch_says_what_happens_and_ends_with_the_last_lane(world: World, rep
     events = list(checker.watch(lanes, until_s=600, every_s=30))
     assert told(events) == [("two", "merged", True), ("one", "closed", True)]
     assert script.clock.waits == [30, 30]
+
+
+def merged_elsewhere(world: World, repo: Path, count: int) -> tuple[Path, list[WorkstreamRuntime]]:
+    """Squash lanes at GitHub; return a clone that lacks their commits, and the lanes."""
+    other = world.clone("other")
+    lanes = [submit(world, repo, f"lane-{number}") for number in range(1, count + 1)]
+    for number in range(1, count + 1):
+        world.github.merge_pull(number, method="squash")
+    return other, lanes
+
+
+@pytest.mark.parametrize("twin", ["watch", "awatch"])
+def test_the_last_word_of_a_watch_says_how_each_of_many_lanes_was_merged(
+    world: World, repo: Path, twin: str
+) -> None:
+    """Every look asks for three at most; no lane's last word comes before its method."""
+    other, lanes = merged_elsewhere(world, repo, 7)
+    script = Script()
+    checker = world.merge_checker(other, policy=script.policy())
+    since = len(world.github.requests)
+
+    async def follow() -> list[MergeEvent]:
+        return [event async for event in checker.awatch(lanes, until_s=600, wait=script.await_)]
+
+    is_plain = twin == "watch"
+    events = list(checker.watch(lanes, until_s=600)) if is_plain else asyncio.run(follow())
+    assert sorted(told(events)) == [(lane.spec.id, "merged", True) for lane in lanes]
+    assert {event.check.method for event in events} == {"squash"}
+    assert None not in {event.check.target_before for event in events}
+    assert script.clock.waits == [1, 1]
+    requests = asked(world, since)
+    assert [path.endswith("/commits 200") for path in requests].count(True) == 7 + 1
+    # Two lists the first time, and one that has not changed for each look after it.
+    assert len(requests) <= 7 + 2 + 2
+
+
+def test_how_lanes_were_merged_is_not_worth_their_last_word(world: World, repo: Path) -> None:
+    """A look that fails, or the end of the time, does not make merged into cannot tell."""
+    other, lanes = merged_elsewhere(world, repo, 5)
+    limit = Fault.rate_limit(secondary=True, retry_after_s=500, times=99)
+    script = Script(lambda: world.github.faults.add(limit))
+    checker = world.merge_checker(other, policy=script.policy())
+    events = list(checker.watch(lanes, until_s=600))
+    assert sorted(told(events)) == [(lane.spec.id, "merged", True) for lane in lanes]
+    assert [event.check.method for event in events].count(None) == 2
+    world.github.faults.clear()
+    hurried = world.merge_checker(other, policy=StillClock().policy())
+    assert {verdict for _, verdict, _ in told(list(hurried.watch(lanes, until_s=0)))} == {"merged"}
+
+
+def test_a_look_that_runs_past_the_end_of_a_watch_is_the_last(world: World, repo: Path) -> None:
+    """However badly the last looks go, no more than one time-out is added to the time."""
+    lane = submit(world, repo)
+    script = Script(lambda: world.github.faults.add(Fault.status(502, method="GET", times=99)))
+    checker = world.merge_checker(repo, api_timeout_s=10, policy=script.policy())
+    events = list(checker.watch([lane], until_s=31, every_s=30))
+    assert told(events) == [("parser", "cannot_tell", True)]
+    assert 31 < script.clock.waited_s <= 31 + 10
 
 
 def test_a_watch_ends_with_its_time_and_a_word_on_each_lane(world: World, repo: Path) -> None:

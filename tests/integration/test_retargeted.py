@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from agentrelay.workstream import (
     WorkstreamStatus,
 )
 from agentrelay.workstream.testing import Fault, World, commit_files, refs
+from tests.integration._clock import StillClock
 from tests.integration._github_client import call
 
 BRANCH = "agentrelay/nightly/parser/integration"
@@ -34,9 +35,10 @@ class Scene:
     repo: Path
     lane: WorkstreamRuntime
 
-    def integrate(self) -> None:
-        """Integrate the lane."""
-        self.world.integrator(self.repo).create_integration_pr(self.lane)
+    def integrate(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Integrate the lane; something may happen whenever the library waits."""
+        policy = StillClock().policy(wait=lambda _: meanwhile())
+        self.world.integrator(self.repo, policy=policy).create_integration_pr(self.lane)
 
     def retarget(self, base: str, number: int = 1) -> str:
         """Change a pull request's base as a person does; return its URL."""
@@ -249,12 +251,40 @@ def test_one_whose_creation_was_lost_and_whose_base_was_changed_is_found(scene: 
     """Nobody here ever knew its address, and still there is no second one."""
     # Neither the creation's answer nor the look after it gets through.
     scene.world.github.faults.add(Fault.drop_answer(method="POST"))
-    scene.world.github.faults.add(Fault.status(403, path="base=main", message="Not today"))
+
+    def refuse() -> None:
+        scene.world.github.faults.add(Fault.status(403, message="Not today", method="GET"))
+
     with pytest.raises(WorkstreamError):
-        scene.integrate()
+        scene.integrate(meanwhile=refuse)
     assert scene.lane.artifacts.merge_pr_url is None
     url = scene.retarget("next")
     with pytest.raises(LaneConflictError) as caught:
         scene.integrate()
     assert caught.value.obstacle == url
     assert scene.pulls == [(1, "next", "open")]
+
+
+def test_one_whose_base_was_changed_before_the_look_after_a_lost_creation_is_found(
+    scene: Scene,
+) -> None:
+    """The look asks for the lane's pull requests into any branch, and nothing is opened again."""
+    scene.world.github.faults.add(Fault.drop_answer(method="POST"))
+    with pytest.raises(LaneConflictError, match="'next'") as caught:
+        scene.integrate(meanwhile=lambda: scene.retarget("next"))
+    assert scene.pulls == [(1, "next", "open")]
+    assert scene.asked == ["GET"]
+    assert caught.value.obstacle == scene.world.github.pulls()[0].html_url
+
+
+def test_a_lost_creation_that_was_merged_elsewhere_is_opened_again(scene: Scene) -> None:
+    """The target lacks the work, so there is one into it, as after any look."""
+    scene.world.github.faults.add(Fault.drop_answer(method="POST"))
+
+    def merge_elsewhere() -> None:
+        scene.retarget("next")
+        scene.world.github.merge_pull(1)
+
+    scene.integrate(meanwhile=merge_elsewhere)
+    assert scene.pulls == [(1, "next", "closed"), (2, "main", "open")]
+    assert scene.lane.status is WorkstreamStatus.PR_CREATED

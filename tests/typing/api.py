@@ -145,7 +145,7 @@ def values() -> None:
     assert_type(spec.merge_target_branch, str)
     spec.id = "b"  # type: ignore[misc]  # a specification is immutable
 
-    task = TaskSummary(task_id="t", description=None, pr_url=None, concerns=())
+    task = TaskSummary(task_id="t", description=None, pr_url=None, concerns=(), role="coder")
     assert_type(task.concerns, tuple[str, ...])
     task.pr_url = "x"  # type: ignore[misc]  # so is a summary
 

@@ -52,6 +52,10 @@ def _neutral(text: str) -> str:
         ("[skip ci] [x] ***NO_CI***", "[·skip ci] [x] ***·NO_CI***"),
         ("skip-checks: true", "skip-checks·: true"),
         ("a\x00b\x1b[31m\ud800\u202e\U000e0041", "a\ufffdb\ufffd[31m\ufffd\ufffd\ufffd"),
+        ("\uff20octo \uff0312 C\uff03x", "\uff20·octo \uff03·12 C\uff03x"),
+        ("@\u200docto #\u200d1", "@·\u200docto #·\u200d1"),
+        ("o@abcdef1 o/r@abcdef1234567", "o@·abcdef·1 o/r@·abcdef·123456·7"),
+        ("Fixes: #12, Fixes:GH-12, closes &#35;12", "Fixes: #·12, Fixes:GH-·12, closes &#·35;12"),
         ("# Title", "#· Title"),
         ("Title\n===", "Title\n·==="),
         ("> Title\n> ---", "> Title\n> ·---"),
@@ -81,6 +85,21 @@ def test_a_text_reads_the_same_and_commands_nothing(text: str, shown: str) -> No
         ("https://m.com/~~abcdef1", "https://m.com/~~abcdef·1"),
         ("https://j.c/browse/GH-12", "https://j.c/browse/GH%2D12"),
         ("https://docs.org/re.html#re.sub", "https://docs.org/re.html#re.sub"),
+        (r"https:\//github.com/o/r/issues/1", r"https:·\//github.com/o/r/issues/1"),
+        (r"https:\/\/github.com/o/r/issues/1", r"https:·\/\/github.com/o/r/issues/1"),
+        (r"https\:/\/github.com/o/r/issues/1", r"https\:·/\/github.com/o/r/issues/1"),
+        (r"https://github\.com/o/r/issues/1", r"https:·//github\.com/o/r/issues/1"),
+        (r"https://github.com\/o/r/issues/1", r"https:·//github.com\/o/r/issues/1"),
+        (r"https://other.corp/o\/r/iss\ues/1", r"https:·//other.corp/o\/r/iss\ues/1"),
+        (r"https:\//h/https:\//github.com/o", r"https:·\//h/https:·\//github.com/o"),
+        (r"https://docs.org/a\_b", r"https://docs.org/a\_b"),
+        (r"https://docs.org/a\_abcdef1", r"https://docs.org/a\_abcdef·1"),
+        (r"www\.github.com/o/r/pull/1", r"www\.·github.com/o/r/pull/1"),
+        (
+            "https://\uff47\uff49\uff54\uff48\uff55\uff42.com/o",
+            "https:·//\uff47\uff49\uff54\uff48\uff55\uff42.com/o",
+        ),
+        ("https:&sol;/github.com/o/r/issues/1", "https:&·sol;/github.com/o/r/issues/1"),
     ],
 )
 def test_an_address_of_an_issue_leads_there_without_a_trace_or_is_no_link(
@@ -201,6 +220,9 @@ _PIECES: Final = (
     "o/r#2", "abcdef1", "closes ", "fixes: ", "https://github.com/o/r/issues/1", "www.github.com/",
     "https://h/1", "&#64;", "&commat;", "<!--", "-->", "<b>", "</details>", "<img src=x>",
     "![a](b)", "[a](b)", "[a]: b", "[skip ci]", "\u200b", "é", "[^1]: ",
+    "https:\\//github.com/o/r/", "https", "http", ":", "\\:", "\\/", "/", "//", "github", "\\.",
+    ".", "com", "www", "/o/r", "issues/1", "pull/", "\uff20", "\uff03", "\u200d", "o@", "GH", "\\-",
+    "&#35;", "&sol;", "&colon;", "Fixes: ", "abcdef1234567",
 )  # fmt: skip
 _HOSTILE: Final = st.lists(st.sampled_from(_PIECES), max_size=24).map("".join) | st.text(
     st.sampled_from("ab1 \n\t`~#@<>!?&;:[]()*_-+=|\\/.\"'{}$^\r\x00\u2028") | st.characters(),
@@ -272,7 +294,8 @@ def test_fences_lie_where_they_say(text: str) -> None:
 _GROWING: Final = (
     "`a", "` ", "``` x\n", "~~~\n", "> ", "- ", "- a\n", "> ```\n", "1. ", "@", "#", "&", "&a", "[",
     "](", "<", "https://", "https://a/b/c/", "abcdef1 ", "abcdef1", "closes ", "GH-", "\\`", "=",
-    "-", "   \n", "\t", "$", "|", "www.", "*", "--", "word ",
+    "-", "   \n", "\t", "$", "|", "www.", "*", "--", "word ", "\\", "\\/", "https:\\/\\/",
+    "https:", "www\\.", "https://a\\/b ", "http",
 )  # fmt: skip
 
 

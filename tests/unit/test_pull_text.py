@@ -10,11 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agentrelay.workstream._redact import redact
 from agentrelay.workstream.core.runtime import OperationalConcern, TaskSummary
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.implementations._pull_section import (
     LONGEST_BODY_UNITS,
     count_units,
+    find_section,
+    refresh_body,
     wrap_section,
 )
 from agentrelay.workstream.implementations._pull_text import (
@@ -125,7 +128,7 @@ def test_the_example_of_the_documentation_is_a_body() -> None:
         WorkstreamSpec("parser", parent_workstream_id="compiler"),
         _BRANCH,
         [
-            TaskSummary("lexer", description, f"{pulls}/12", (concern,)),
+            TaskSummary("lexer", description, f"{pulls}/12", (concern,), "coder"),
             TaskSummary("grammar", None, f"{pulls}/13"),
         ],
         [
@@ -159,6 +162,16 @@ def test_a_concern_is_listed_once_and_in_the_order_it_was_recorded() -> None:
     assert body.index("late") < body.index("early")
 
 
+def test_a_role_is_shown_beside_its_task_and_not_where_there_is_none() -> None:
+    """As a name: exactly as it was written, and whatever it holds, it is no more than that."""
+    assert "- **Task** `t` by `reviewer`\n" in _body([TaskSummary("t", "Text", role="reviewer")])
+    assert _body([TaskSummary("t", role=" ")]) == _body([TaskSummary("t")])
+    shown = _body([TaskSummary("t", pr_url="https://h/pull/7", role="@octo/team\n`#1`")])
+    assert shown.endswith(
+        "- **Task** `t` by `` @octo/team `#1` ``: [pull request 7](https://h/pull/7)"
+    )
+
+
 def test_an_empty_text_leaves_no_hole() -> None:
     """Blank descriptions are left out, blank concerns are said to be blank."""
     assert _body([TaskSummary("t", " \n ")]) == _body([TaskSummary("t")])
@@ -180,6 +193,21 @@ def test_the_markers_cannot_be_broken_out_of() -> None:
         reading = read(wrap_section("text", name, tasks=0))
         assert len(reading.html) == 2
         assert reading.texts == ["text"]
+
+
+def test_the_markers_carry_no_secret_and_are_found_again() -> None:
+    """A branch that holds a token is masked there too, and its section is still refreshed."""
+    token, branch = "hunter2--hunter2", "agentrelay/g/hunter2--hunter2-->/integration"
+    marked = redact(branch, token)
+
+    def render(text: str) -> str:
+        return render_body(_SPEC, branch, [TaskSummary("t", text)], [], secrets=[token])
+
+    first = render("old")
+    assert "hunter2" not in first
+    assert len(read(first).html) == 2
+    assert find_section(first, marked) == "intact"
+    assert refresh_body(first, marked, lambda _: render("new")) == render("new")
 
 
 # --- links ------------------------------------------------------------------------------
@@ -210,13 +238,17 @@ def test_only_a_plain_web_address_becomes_a_link(url: str, shown: str) -> None:
 def test_a_secret_is_masked_wherever_it_is() -> None:
     """What looks like one, and what is known to be one: in ids, texts, links and code."""
     task = TaskSummary(
-        "id-hunter2", "```\nhunter2 ghp_abcdefghijkl\n```", "https://h/hunter2", ("a hunter2",)
+        "id-hunter2",
+        "```\nhunter2 ghp_abcdefghijkl\n```",
+        "https://h/hunter2",
+        ("a hunter2",),
+        "hunter2",
     )
     body = _whole([task], ["hunter2 https://u:p@h/x"], ["hunter2"])
     assert "hunter2" not in body
     assert "ghp_" not in body
     assert "u:p@" not in body
-    assert body.count("***") == 6
+    assert body.count("***") == 7
     assert "hunter2" not in render_title("hunter2", secrets=["hunter2"])
     assert "hunter2" not in render_merge_title("hunter2", 1, secrets=["hunter2"])
     assert "hunter2" not in render_merge_message(_SPEC, "hunter2", [task], secrets=["hunter2"])
@@ -251,7 +283,7 @@ def test_no_text_leaves_its_place_or_commands_anything(
     """A Markdown reader sees our sections, lists and folds, whatever was written."""
     description += more
     body = _body(
-        [TaskSummary(task_id, description, "https://h/pull/1", (task_concern,))],
+        [TaskSummary(task_id, description, "https://h/pull/1", (task_concern,), concern)],
         [concern, OperationalConcern(f"own {concern}")],
     )
     reading = read(body)

@@ -57,6 +57,7 @@ class Memory:
         commits: Commits that were read, by their ids: they never change.
         methods: How merges were done and what was there before, by their commit and the
             pull request's head: that does not change either.
+        put_off: Merges of ``methods`` that were not asked about yet, for there were many.
         interval_s: Seconds GitHub last asked to leave between two looks; 0 where it did not.
         quiet_until: When a pause that GitHub asked for ends, by the policy's clock.
         quiet_reason: What it said.
@@ -66,6 +67,7 @@ class Memory:
     address: GitHubAddress | None = None
     commits: dict[str, CommitFacts] = field(default_factory=dict)
     methods: dict[tuple[str, str], tuple[Any, str | None]] = field(default_factory=dict)
+    put_off: set[tuple[str, str]] = field(default_factory=set)
     interval_s: float = 0.0
     quiet_until: float = -math.inf
     quiet_reason: str = ""

@@ -90,6 +90,9 @@ def open_pull(
 ) -> Opened:
     """Open a pull request, or return the open one that is there already.
 
+    After an answer that was lost that may be one into another branch: somebody has changed
+    its base since, and a second one beside it is none the lane should have.
+
     What a repository cannot do is done without, and said: drafts, and letting
     maintainers push to a fork.
 
@@ -170,14 +173,12 @@ def _settled(
             raise unusable(operation, client.address, str(error)) from None
 
     def look() -> tuple[PullRequest, bool] | None:
-        for pull in find_pulls(
-            client,
-            head_branch=wish.head_branch,
-            base_branch=wish.base_branch,
-            head_full_name=wish.head_full_name,
-        ):
+        # Into whichever branch: the base of one whose answer was lost may have been changed.
+        pulls = find_pulls(client, head_branch=wish.head_branch, head_full_name=wish.head_full_name)
+        ours = [pull for pull in pulls if pull.base_branch == wish.base_branch]
+        for pull in ours:
             if pull.state == "open" or (pull.state == "merged" and pull.head_sha == head_sha):
                 return pull, False
-        return None
+        return next(((pull, False) for pull in pulls if pull.state == "open"), None)
 
     return settle(client, send=send, look=look)

@@ -35,7 +35,7 @@ _PER_PAGE: Final = 100
 # 5000 pull requests of one branch do not exist; a server that keeps saying "next" does.
 _MOST_PAGES: Final = 50
 
-# Three hundred closed pull requests back is far enough for a lane's.
+# Three hundred pull requests back is far enough for a lane's that is closed.
 _LATEST_PAGES: Final = 3
 
 
@@ -98,7 +98,8 @@ def find_pulls(
 
     Those of other repositories that use the same branch name are not among them. Of a
     fork that has the repository's own owner, closed ones are only found among the
-    latest: GitHub's filter knows owners and no repositories, and may forget such a fork.
+    latest: GitHub's filter knows owners and no repositories, and may forget such a fork,
+    so the whole repository's are read, a hundred with each request.
 
     Args:
         client: Client of the repository.
@@ -116,15 +117,11 @@ def find_pulls(
     """
     search = _Search(head_branch, base_branch, head_full_name)
     with client.deadline():
-        if not search.is_forgotten(client.address):
-            found = _list(client, search, state, _MOST_PAGES)
-        elif state == "all":
-            found = _list(client, search, "open", _MOST_PAGES)
-            found |= _list(client, search, "closed", _LATEST_PAGES)
-        else:
-            found = _list(
-                client, search, state, _LATEST_PAGES if state == "closed" else _MOST_PAGES
-            )
+        is_latest = search.is_forgotten(client.address) and state != "open"
+        found, is_whole = _list(client, search, state, _LATEST_PAGES if is_latest else _MOST_PAGES)
+        if not is_whole and state == "all":
+            # An open one may be older than all of these.
+            found |= _list(client, search, "open", _MOST_PAGES)[0]
     return [found[number] for number in sorted(found, reverse=True)]
 
 
@@ -155,8 +152,12 @@ class _Search:
 
 def _list(
     client: GitHubClient, search: _Search, state: Literal["open", "closed", "all"], most_pages: int
-) -> dict[int, PullRequest]:
-    """Read a list page by page; the whole of it, unless only the latest are wanted."""
+) -> tuple[dict[int, PullRequest], bool]:
+    """Read a list page by page; the whole of it, unless only the latest are wanted.
+
+    Returns:
+        What was found, and whether it is all there is.
+    """
     operation = f"list the pull requests of {search.head_branch}"
     found: dict[int, PullRequest] = {}
     for page in range(1, most_pages + 1):
@@ -174,9 +175,9 @@ def _list(
             if pull and state in {"all", "open" if pull.state == "open" else "closed"}:
                 found[pull.number] = pull
         if 'rel="next"' not in answer.headers.get("link", ""):
-            return found
+            return found, True
     if most_pages == _LATEST_PAGES:
-        return found
+        return found, False
     raise unusable(operation, client.address, f"it did not end after {most_pages} pages")
 
 

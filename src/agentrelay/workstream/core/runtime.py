@@ -73,12 +73,14 @@ class TaskSummary:
         description: What the task was, in words, or ``None``.
         pr_url: URL of the task's own pull request, or ``None``.
         concerns: Design concerns its agent recorded.
+        role: What its agent was, ``"coder"`` or ``"reviewer"`` for example, or ``None``.
     """
 
     task_id: str
     description: Optional[str] = None
     pr_url: Optional[str] = None
     concerns: tuple[str, ...] = ()
+    role: Optional[str] = None
 
 
 @dataclass

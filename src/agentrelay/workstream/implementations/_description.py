@@ -8,6 +8,7 @@ from typing import Final
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.pulls import PullRequest, update_pull_body
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._redact import redact
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._pull_section import (
@@ -58,13 +59,14 @@ def refresh_description(
     One request, and only where something changed. A failure is a concern: the pull
     request stands all the same.
     """
-    body = refresh_body(pull.body, lane.branch, partial(describe, runtime, lane, client))
+    marked = redact(lane.branch, *client.secrets_in_use())
+    body = refresh_body(pull.body, marked, partial(describe, runtime, lane, client))
     if body is not None:
         try:
             update_pull_body(client, pull.number, body)
         except WorkstreamError as error:
             record_concern(runtime, f"{_ABOUT_ITSELF}is out of date: {error}")
-    elif find_section(pull.body, lane.branch) == "changed":
+    elif find_section(pull.body, marked) == "changed":
         record_concern(
             runtime,
             f"{_ABOUT_ITSELF}is not kept up to date: somebody edited the part between the markers",

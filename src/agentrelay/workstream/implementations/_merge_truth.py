@@ -360,9 +360,12 @@ class Inquiry:
             here = local_history(self._repository, pull.head_sha, most=_HISTORY)
             if here is not None:
                 return here
+            merge = (str(pull.merge_commit_sha), pull.head_sha)
             if self._singles >= _MOST_SINGLE:
+                self._memory.put_off.add(merge)
                 return None
             self._singles += 1
+            self._memory.put_off.discard(merge)
             try:
                 return commits_of_pull(self._client, self._memory, pull.number)
             except WorkstreamError:

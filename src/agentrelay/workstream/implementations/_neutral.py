@@ -44,8 +44,10 @@ _NEWLINE: Final = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Where a gap goes: after the match. Every one of these starts something on GitHub. A
 # closing keyword ("fixes") needs none: no reference is left for it to close.
 _BEFORE_GAP: Final = r"""
-      @                                      # a mention
-    | \#(?![A-Za-z_]) | \#(?=x[0-9A-F])      # a reference, a heading, an entity
+      [@\uff20]                              # a mention, in full width too
+    | [\#\uff03](?![A-Za-z_])                # a reference, a heading, an entity
+    | \#(?=x[0-9A-F])                        # an entity
+    | https?\\?:(?=\\?/\\?/)                 # an address, its escapes still to be read
     | <(?=[A-Za-z/!?])                       # HTML, a comment, an <autolink>
     | -\\?-(?=!?\\?>)                        # the end of a comment
     | &(?=[A-Za-z][A-Za-z0-9]{0,40};)        # an entity, which may spell any of the others
@@ -58,8 +60,9 @@ _BEFORE_GAP: Final = r"""
 # What is looked at as a whole: an address, or what may be the name of a commit.
 _WORD: Final = r"""
       (?P<url>https?://(?:www\.)?
-          (?:(?!https?://|--!?>|(?<![A-Za-z0-9])www\.)[A-Za-z0-9._~/?\#@!$&+,;=:%-])++)
-    | (?<![A-Za-z0-9]) (?P<www>www\.) (?=[A-Za-z0-9-])
+          (?:(?!https?\\?:\\?/\\?/|-\\?-!?\\?>|(?<![A-Za-z0-9])www\\?\.)
+          [A-Za-z0-9._~/?\#@!$&+,;=:%\\-])++)
+    | (?<![A-Za-z0-9]) (?P<www>www\\?\.) (?=\\?[A-Za-z0-9-])
     | (?<![A-Za-z0-9]) (?P<hex>[0-9a-f]{7,}+) (?=https?://|(?![A-Za-z0-9]))
 """
 _GAPS: Final = re.compile(_BEFORE_GAP, re.VERBOSE | re.IGNORECASE)
@@ -278,8 +281,8 @@ def _neutral_url(text: str, host: str) -> str:
     # Within an address an escape keeps it working where a gap would not.
     path = _LONG_FORM.sub("%2D", url["path"].replace("@", "%40"))
     gapped = _with_gaps(path)
-    # Emphasis could end the link before the name of a commit that is in it.
-    is_whole = gapped == path and not {"_", "~"} & set(path)
+    # Emphasis and escapes could end the link before the name of a commit that is in it.
+    is_whole = gapped == path and not {"_", "~", "\\"} & set(path)
     return start + (gapped if is_whole else _split_digits(gapped))
 
 
@@ -288,4 +291,4 @@ def _is_noted(url: re.Match[str], name: str, host: str) -> bool:
     if name == _REDIRECTING:
         return False
     on_host = host.lower() in {name, f"{name}{url['port'] or ''}"}
-    return on_host or _REFERENCE.match(url["path"]) is not None
+    return on_host or _REFERENCE.match(url["path"].replace("\\", "")) is not None

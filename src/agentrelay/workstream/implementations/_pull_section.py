@@ -68,7 +68,7 @@ def wrap_section(content: str, branch_name: str, *, tasks: int) -> str:
 
     Args:
         content: The text, in Markdown.
-        branch_name: The lane's integration branch.
+        branch_name: The lane's integration branch, secrets masked; the markers carry it.
         tasks: How many tasks it speaks of.
     """
     name, digest = _escape(branch_name), _digest(content)
@@ -84,7 +84,7 @@ def find_section(body: str, branch_name: str) -> Literal["intact", "changed", "a
 
     Args:
         body: Body of a pull request.
-        branch_name: The lane's integration branch.
+        branch_name: The lane's integration branch, secrets masked as in the markers.
 
     Returns:
         ``"changed"`` when somebody wrote within it, or lost one of its markers.
@@ -114,7 +114,7 @@ def refresh_body(existing_body: str, branch_name: str, render: Callable[[int], s
 
     Args:
         existing_body: Body as GitHub has it.
-        branch_name: The lane's integration branch.
+        branch_name: The lane's integration branch, secrets masked as in the markers.
         render: Returns the new section, given the longest it may be in UTF-16 units.
 
     Returns:

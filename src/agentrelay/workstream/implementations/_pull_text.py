@@ -90,6 +90,7 @@ class _Task:
     pr_url: str
     description: str
     concerns: tuple[str, ...]
+    role: str
 
 
 def render_title(
@@ -193,9 +194,11 @@ def render_body(
     page = _Page(host, tuple(secrets))
     tasks, others, own = page.read(summaries, concerns)
     head = page.head(spec, branch_name)
+    # Whoever edits the body sees the markers.
+    marked = redact(branch_name, *page.secrets)
 
     def wrap(parts: Sequence[str]) -> str:
-        return wrap_section("\n\n".join(parts), branch_name, tasks=len(tasks))
+        return wrap_section("\n\n".join(parts), marked, tasks=len(tasks))
 
     for budget in _BUDGETS:
         if _least_units(tasks, [*own, *others], budget) > longest_units:
@@ -272,6 +275,7 @@ class _Page:
                 redact((task.pr_url or "").strip(), *self.secrets),
                 self.clean(task.description or ""),
                 tuple(map(self.clean, dict.fromkeys(task.concerns))),
+                redact((task.role or "").strip(), *self.secrets),
             )
             for task in sorted(summaries, key=lambda task: task.task_id)
         ]
@@ -321,8 +325,10 @@ class _Page:
         return sections, cut
 
     def _task(self, task: _Task, budget: _Budget) -> tuple[str, bool]:
-        """Render one task: id, link, description, concerns."""
+        """Render one task: id, role, link, description, concerns."""
         first = f"- **Task** {show_name(task.task_id)}"
+        if task.role:
+            first += f" by {show_name(task.role)}"
         if task.pr_url:
             first += f": {_link(task.pr_url)}"
         lines, cut = [first], False

@@ -139,7 +139,7 @@ def _settle(
         if pull.state == "open":
             raise into_another(lane, url=pull.url, base=pull.base_branch, target=target)
     try:
-        return open_pull(
+        opened = open_pull(
             client,
             head_branch=lane.branch,
             base_branch=target,
@@ -155,6 +155,10 @@ def _settle(
         if is_no_commits(error):
             return None
         raise
+    base = opened.pull.base_branch
+    if base != target:
+        raise into_another(lane, url=opened.pull.url, base=base, target=target)
+    return opened
 
 
 def _nothing_to_merge(runtime: WorkstreamRuntime, lane: Lane) -> None:

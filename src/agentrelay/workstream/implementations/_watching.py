@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from agentrelay.workstream.core.merge import MergeCheck, MergeEvent, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
@@ -23,8 +23,20 @@ class Watching:
         """Watch these lanes."""
         self.waiting = list(runtimes)
         self._reasons: dict[int, str | None] = {}
+        self._merged: dict[int, MergeCheck] = {}
 
-    def tell(self, checks: Sequence[MergeCheck], *, is_over: bool) -> Iterator[MergeEvent]:
+    @property
+    def hurries(self) -> bool:
+        """Whether lanes are held back only until it is known how they were merged."""
+        return bool(self._merged)
+
+    def tell(
+        self,
+        checks: Sequence[MergeCheck],
+        *,
+        is_over: bool,
+        is_partial: Callable[[MergeCheck], bool] = lambda _: False,
+    ) -> Iterator[MergeEvent]:
         """Take one round of answers, and say what is new.
 
         A lane that was merged or closed is watched no longer. That it cannot be told is
@@ -33,13 +45,25 @@ class Watching:
         Args:
             checks: One for each lane in ``waiting``, in its order.
             is_over: Whether this was the last round.
+            is_partial: Tells whether the next round knows more about a merge that is
+                certain. Its lane is held back until then, or until a round fails.
         """
-        round_of = list(zip(self.waiting, checks, strict=True))
-        self.waiting = [
-            runtime for runtime, check in round_of if not is_over and check.verdict not in _SETTLED
-        ]
-        for runtime, check in round_of:
-            is_last = is_over or check.verdict in _SETTLED
+        told, left, held = [], [], self._merged
+        self._merged = {}
+        for runtime, now in zip(self.waiting, checks, strict=True):
+            known = held.get(id(runtime))
+            is_failure = known is not None and now.verdict is MergeVerdict.CANNOT_TELL
+            check = known if is_failure and known is not None else now
+            settled = check.verdict in _SETTLED
+            if settled and not is_over and not is_failure and is_partial(check):
+                self._merged[id(runtime)] = check
+                left.append(runtime)
+                continue
+            told.append((runtime, check, is_over or settled))
+            if not (is_over or settled):
+                left.append(runtime)
+        self.waiting = left
+        for runtime, check, is_last in told:
             unknown = check.reason if check.verdict is MergeVerdict.CANNOT_TELL else None
             is_news = unknown is not None and self._reasons.get(id(runtime)) != unknown
             self._reasons[id(runtime)] = unknown

@@ -116,8 +116,9 @@ class GhIntegrationMergeChecker:
 
         Says when a lane was merged or closed, and, once for each reason, that it cannot be
         told. When the time is over there is a last look, and a last word on each lane that
-        is left. Nothing is marked: pass events on to
-        :func:`agentrelay.workstream.record_merge`.
+        is left. Where so many lanes were merged at once that one look does not learn how,
+        their words wait for the looks that follow, a second apart. Nothing is marked: pass
+        events on to :func:`agentrelay.workstream.record_merge`.
 
         The policy's clock and its ``wait`` are used. GitHub's own wish for the time between
         two looks, and the pause of a rate limit, are respected.
@@ -137,9 +138,9 @@ class GhIntegrationMergeChecker:
         watching, end = self._begin(list(runtimes), until_s, every_s)
         while watching.waiting:
             checks, is_over = self._look(watching.waiting, end)
-            yield from watching.tell(checks, is_over=is_over)
+            yield from watching.tell(checks, is_over=is_over, is_partial=self._is_partial)
             if watching.waiting:
-                self.policy.wait(self._pause_s(every_s, end))
+                self.policy.wait(self._pause_s(watching, every_s, end))
 
     async def awatch(
         self,
@@ -172,10 +173,10 @@ class GhIntegrationMergeChecker:
         watching, end = self._begin(list(runtimes), until_s, every_s)
         while watching.waiting:
             checks, is_over = await asyncio.to_thread(self._look, list(watching.waiting), end)
-            for event in watching.tell(checks, is_over=is_over):
+            for event in watching.tell(checks, is_over=is_over, is_partial=self._is_partial):
                 yield event
             if watching.waiting:
-                await (wait or asyncio.sleep)(self._pause_s(every_s, end))
+                await (wait or asyncio.sleep)(self._pause_s(watching, every_s, end))
 
     def _begin(
         self, runtimes: list[WorkstreamRuntime], until_s: float, every_s: float
@@ -200,13 +201,20 @@ class GhIntegrationMergeChecker:
             # Asking during a pause makes it longer.
             return [cannot_tell(self._memory.quiet_reason)] * len(runtimes), left_s <= 0
         longest_s = min(self.policy.deadline_s, max(left_s, self.api_timeout_s))
-        return self._check(runtimes, replace(self.policy, deadline_s=longest_s)), left_s <= 0
+        checks = self._check(runtimes, replace(self.policy, deadline_s=longest_s))
+        # A look that ran past the end was the last: another would take as long once more.
+        return checks, self.policy.monotonic() >= end
 
-    def _pause_s(self, every_s: float, end: float) -> float:
+    def _is_partial(self, check: MergeCheck) -> bool:
+        """Tell whether another look would say more about how a lane was merged."""
+        return (check.merge_commit, check.head) in self._memory.put_off
+
+    def _pause_s(self, watching: Watching, every_s: float, end: float) -> float:
         """Return the seconds to the next look, none of them after the end."""
         now = self.policy.monotonic()
+        wished_s = _SHORTEST_EVERY_S if watching.hurries else every_s
         asked_s = max(self._memory.interval_s, self._memory.quiet_until - now)
-        return max(0.0, min(max(every_s, float(asked_s)), end - now))
+        return max(0.0, min(max(wished_s, float(asked_s)), end - now))
 
     def _check(self, runtimes: list[WorkstreamRuntime], policy: RetryPolicy) -> list[MergeCheck]:
         """Look at lanes, within a policy."""
