@@ -3,69 +3,69 @@
 This package defines immutable workstream specifications, mutable runtime state for
 each lane, the protocols and runner of the lifecycle, and implementations of them
 that work inside the process. Importing it loads neither libgit2 nor the GitHub
-client nor the implementations; each loads on first use.
+client nor the implementations nor anything else; each name loads on first use.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from agentrelay.workstream._changes import (
-    AheadBehind,
-    ChangedPath,
-    CommitInfo,
-    FileChange,
-    LaneDiff,
-)
-from agentrelay.workstream._policy import RetryPolicy
-from agentrelay.workstream.core.graph import WorkstreamGraph
-from agentrelay.workstream.core.io import (
-    IntegrationAutoMerger,
-    IntegrationMergeChecker,
-    WorkstreamIntegrator,
-    WorkstreamPreparer,
-    WorkstreamTeardown,
-)
-from agentrelay.workstream.core.merge import (
-    MergeCheck,
-    MergeEvent,
-    MergeVerdict,
-    record_merge,
-)
-from agentrelay.workstream.core.runner import (
-    StandardWorkstreamRunner,
-    WorkstreamRunner,
-    WorkstreamRunResult,
-)
-from agentrelay.workstream.core.runtime import (
-    TaskSummary,
-    WorkstreamArtifacts,
-    WorkstreamRuntime,
-    WorkstreamState,
-    WorkstreamStatus,
-)
-from agentrelay.workstream.core.workstream import WorkstreamSpec
-from agentrelay.workstream.errors import (
-    CommitRefusedError,
-    CredentialsRejectedError,
-    LaneBusyError,
-    LaneConflictError,
-    LaneNameError,
-    LeaseLostError,
-    MergeConflictError,
-    MergeNotReadyError,
-    MergeRefusedError,
-    NothingToCommitError,
-    PullRequestError,
-    PushRejectedError,
-    RateLimitedError,
-    RemoteError,
-    RemoteUnavailableError,
-    RepositoryError,
-    WorkstreamError,
-)
+# Not typing's own: loading that would be a third of the cost of importing this module.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from agentrelay.workstream._changes import (
+        AheadBehind,
+        ChangedPath,
+        CommitInfo,
+        FileChange,
+        LaneDiff,
+    )
+    from agentrelay.workstream._policy import RetryPolicy
+    from agentrelay.workstream.core.graph import WorkstreamGraph
+    from agentrelay.workstream.core.io import (
+        IntegrationAutoMerger,
+        IntegrationMergeChecker,
+        WorkstreamIntegrator,
+        WorkstreamPreparer,
+        WorkstreamTeardown,
+    )
+    from agentrelay.workstream.core.merge import (
+        MergeCheck,
+        MergeEvent,
+        MergeVerdict,
+        record_merge,
+    )
+    from agentrelay.workstream.core.runner import (
+        StandardWorkstreamRunner,
+        WorkstreamRunner,
+        WorkstreamRunResult,
+    )
+    from agentrelay.workstream.core.runtime import (
+        TaskSummary,
+        WorkstreamArtifacts,
+        WorkstreamRuntime,
+        WorkstreamState,
+        WorkstreamStatus,
+    )
+    from agentrelay.workstream.core.workstream import WorkstreamSpec
+    from agentrelay.workstream.errors import (
+        CommitRefusedError,
+        CredentialsRejectedError,
+        LaneBusyError,
+        LaneConflictError,
+        LaneNameError,
+        LeaseLostError,
+        MergeConflictError,
+        MergeNotReadyError,
+        MergeRefusedError,
+        NothingToCommitError,
+        PullRequestError,
+        PushRejectedError,
+        RateLimitedError,
+        RemoteError,
+        RemoteUnavailableError,
+        RepositoryError,
+        WorkstreamError,
+    )
     from agentrelay.workstream.implementations import (
         CheckoutProgress,
         CloneProgress,
@@ -183,16 +183,67 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Load the implementations, and ``__version__``, on their first use."""
+# Where each name is at home; those that are nowhere here are the implementations'.
+_HOMES = {
+    "AheadBehind": "_changes",
+    "ChangedPath": "_changes",
+    "CommitInfo": "_changes",
+    "FileChange": "_changes",
+    "LaneDiff": "_changes",
+    "RetryPolicy": "_policy",
+    "WorkstreamGraph": "core.graph",
+    "IntegrationAutoMerger": "core.io",
+    "IntegrationMergeChecker": "core.io",
+    "WorkstreamIntegrator": "core.io",
+    "WorkstreamPreparer": "core.io",
+    "WorkstreamTeardown": "core.io",
+    "MergeCheck": "core.merge",
+    "MergeEvent": "core.merge",
+    "MergeVerdict": "core.merge",
+    "record_merge": "core.merge",
+    "StandardWorkstreamRunner": "core.runner",
+    "WorkstreamRunResult": "core.runner",
+    "WorkstreamRunner": "core.runner",
+    "TaskSummary": "core.runtime",
+    "WorkstreamArtifacts": "core.runtime",
+    "WorkstreamRuntime": "core.runtime",
+    "WorkstreamState": "core.runtime",
+    "WorkstreamStatus": "core.runtime",
+    "WorkstreamSpec": "core.workstream",
+    "CommitRefusedError": "errors",
+    "CredentialsRejectedError": "errors",
+    "LaneBusyError": "errors",
+    "LaneConflictError": "errors",
+    "LaneNameError": "errors",
+    "LeaseLostError": "errors",
+    "MergeConflictError": "errors",
+    "MergeNotReadyError": "errors",
+    "MergeRefusedError": "errors",
+    "NothingToCommitError": "errors",
+    "PullRequestError": "errors",
+    "PushRejectedError": "errors",
+    "RateLimitedError": "errors",
+    "RemoteError": "errors",
+    "RemoteUnavailableError": "errors",
+    "RepositoryError": "errors",
+    "WorkstreamError": "errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a name on its first use: who needs a lane's specification needs no more."""
+    from importlib import import_module
+
     if name == "__version__":
         from importlib.metadata import version
 
         return version("agentrelay-workstream")
+    if name in {"core", "errors"}:
+        return import_module(f"{__name__}.{name}")
     if name in __all__:
-        from agentrelay.workstream import implementations
-
-        found = globals()[name] = getattr(implementations, name)
+        home = import_module(f"{__name__}.{_HOMES.get(name, 'implementations')}")
+        found: object = getattr(home, name)
+        globals()[name] = found
         return found
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

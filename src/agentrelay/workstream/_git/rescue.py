@@ -15,6 +15,7 @@ from typing import Final
 import pygit2
 
 from agentrelay.workstream._git.anchor import anchored, weigh_anchors
+from agentrelay.workstream._git.clean_proof import is_provably_clean
 from agentrelay.workstream._git.durable import sync_ref
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.kept_trees import staged_tree, tree_with
@@ -212,14 +213,17 @@ class Rescuer:
             RepositoryError: Something could not be kept; then the worktree must stay.
         """
         with repository_failures("keep the unsaved work", path=worktree_path, hint=_HINT):
+            head = self._head(entry)
+            base = None if head is None else self._tree_of(head)
+            if base is not None and is_provably_clean(worktree_path, entry.admin_dir, base):
+                self._keep_loose_commits(entry)
+                return []
             handle = pygit2.Repository(str(worktree_path))
             refuse_repositories_inside(handle, entry.admin_dir)
             findings = find_unsaved(handle)
             files, skipped = within_limit(
                 worktree_path, findings.ignored, limit_bytes=ignored_limit_bytes
             )
-            head = self._head(entry)
-            base = None if head is None else self._tree_of(head)
             if findings.staged:
                 self._snapshot("staged", entry, staged_tree(handle, handle.index), "staged changes")
             for label, paths, what in (
