@@ -79,12 +79,13 @@ def _try(call: Call, client: GitHubClient) -> str:
 
 
 def _measure(
-    late: dict[str, LoopbackServer],
     bare: Path,
     home: Path,
     call: Call,
     fault: Misbehaviour,
     times: int,
+    *,
+    late: dict[str, LoopbackServer],
 ) -> _Cell:
     """Make one call against a double of its own that misbehaves; it becomes one of ``late``."""
     clock = StillClock()
@@ -142,7 +143,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> _Table:
         for times in ((1, _ALWAYS) if fault.for_ever else (1,))
     ]
     with impatience() as late, ThreadPoolExecutor(24) as pool:
-        cells = pool.map(lambda one: _measure(late, bare, home, *one), wanted)
+        cells = pool.map(lambda one: _measure(bare, home, *one, late=late), wanted)
         return {
             (call.title, fault.title, times): cell
             for (call, fault, times), cell in zip(wanted, cells, strict=True)

@@ -459,7 +459,7 @@ def test_minting_without_a_deadline_has_one_of_its_own(world: World) -> None:
     readings = iter([0.0, 0.0])
     app = world.github_app(timeout_s=300, clock=lambda: next(readings, 1200.0))
     world.github.faults.add(Fault.silence(path=_MINT))
-    with pytest.raises(RemoteUnavailableError, match="mint a token.*no answer in time"):
+    with pytest.raises(RemoteUnavailableError, match=r"mint a token.*no answer in time"):
         _token(world, app)
 
 
