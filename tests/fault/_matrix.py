@@ -58,7 +58,6 @@ class Row:
         says: What the message must hold: operand, and the other side's words.
         over: Whether the remote is a URL or a path.
         comparable: Whether a success must end exactly as an undisturbed run does.
-        network_timeout_s: The caller's deadline, in seconds.
         again: What was done about it, when that is more than repeating the call.
         act: Does something else than the step, several things in a row for example.
     """
@@ -71,7 +70,6 @@ class Row:
     says: tuple[str, ...] = ()
     over: Literal["http", "path"] = "http"
     comparable: bool = True
-    network_timeout_s: float = 30.0
     again: str = "the same call"
     act: Callable[[Place], Seen] | None = None
 

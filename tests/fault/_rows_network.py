@@ -10,7 +10,7 @@ from agentrelay.workstream import PushRejectedError, RemoteError, RemoteUnavaila
 from agentrelay.workstream.testing import Fault, RefUpdate
 from tests.fault._injectors import Inject, at_github, pointed_at, row
 from tests.fault._matrix import BRANCH, REF, Place, Row, Step
-from tests.fault._trouble import closed_port, impatience
+from tests.fault._trouble import closed_port, impatience, overtime
 
 __all__ = ["ROWS"]
 
@@ -83,6 +83,19 @@ _RECEIVE: Final[_Where] = {"method": "POST", "path": "receive-pack"}
 _LIST: Final[_Where] = {"path": "info/refs", "times": 9}
 
 
+def _trickling(fault: Fault) -> Inject:
+    """Plan an answer of the git server in pieces, which ends long after the deadline."""
+    assert fault.path is not None
+    path = fault.path
+
+    @contextmanager
+    def inject(place: Place) -> Iterator[None]:
+        with overtime(place.world.git, path), planned(fault)(place):
+            yield
+
+    return inject
+
+
 def _impatient_api(fault: Fault) -> Inject:
     """Plan a silence of GitHub, for a caller that waits a second for it."""
 
@@ -118,37 +131,33 @@ def _rows() -> Iterator[Row]:
         part,
         "prepare",
         "the pack trickles past the deadline",
-        planned(Fault.dribble(200, 0.005, **_UPLOAD)),
+        _trickling(Fault.dribble(200, 0.001, **_UPLOAD)),
         gone,
-        "did not finish within 0.05 s",
-        network_timeout_s=0.05,
+        "did not finish within 30 s",
     )
     yield row(
         part,
         "prepare",
         "the list of refs trickles past the deadline",
-        planned(Fault.dribble(100, 0.02, path="info/refs.*upload-pack", times=9)),
+        _trickling(Fault.dribble(100, 0.001, path="info/refs.*upload-pack", times=9)),
         gone,
-        "did not finish within 0.05 s",
-        network_timeout_s=0.05,
+        "did not finish within 30 s",
     )
     yield row(
         part,
         "integrate",
         "the list of refs for the push trickles past the deadline",
-        planned(Fault.dribble(40, 0.15, path="info/refs.*receive-pack", times=9)),
+        _trickling(Fault.dribble(40, 0.001, path="info/refs.*receive-pack", times=9)),
         gone,
-        "did not finish within 1 s",
-        network_timeout_s=1.0,
+        "did not finish within 30 s",
     )
     yield row(
         part,
         "integrate",
         "the list of refs trickles past the deadline, and nothing is "
         "to be fetched: only silence ends it",
-        planned(Fault.dribble(40, 0.12, path="info/refs.*upload-pack", times=9)),
+        _trickling(Fault.dribble(40, 0.001, path="info/refs.*upload-pack", times=9)),
         None,
-        network_timeout_s=1.0,
     )
     yield row(
         part,

@@ -12,6 +12,7 @@ import datetime as dt
 import gc
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import sys
@@ -25,7 +26,8 @@ from typing import Any, Final, Self
 import pygit2
 import pytest
 
-from agentrelay.workstream._git import locks
+from agentrelay.workstream._git import exchange, locks, pushes, remotes
+from agentrelay.workstream.testing import GitServer
 
 if sys.platform != "win32":
     import resource
@@ -39,6 +41,7 @@ __all__ = [
     "impatience",
     "mounted_tmpfs",
     "no_privileges",
+    "overtime",
     "quick_clock",
     "small_files",
 ]
@@ -224,8 +227,51 @@ def impatience(silence_ms: int) -> Iterator[None]:
     """Let libgit2 wait less for a silent server; the setting belongs to the whole process."""
     before = pygit2.settings.server_timeout
     pygit2.settings.server_timeout = silence_ms
-    yield
-    pygit2.settings.server_timeout = before
+    try:
+        yield
+    finally:
+        pygit2.settings.server_timeout = before
+
+
+class _LeapingClock:
+    """A clock that is put forward by an hour now and then."""
+
+    def __init__(self) -> None:
+        """Start at the real clock's reading."""
+        self._ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        """Return a reading, in seconds."""
+        return time.monotonic() + self._ahead_s
+
+    def leap(self) -> None:
+        """Let an hour pass."""
+        self._ahead_s += 3600
+
+
+@contextmanager
+def overtime(server: GitServer, path: str) -> Iterator[None]:
+    """Let exchanges with a server think that certain answers took an hour.
+
+    Whatever the deadline is, it is over then, and only then: no test has to be faster than
+    one that is short.
+
+    Args:
+        server: The server that is slow.
+        path: Regular expression searched in a request's path with its query.
+    """
+    clock, handle = _LeapingClock(), server.handle
+
+    def answer(request: Any) -> Any:
+        if re.search(path, request.target):
+            clock.leap()
+        return handle(request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (exchange, pushes, remotes):
+            patch.setattr(module, "time", clock)
+        patch.setattr(server, "handle", answer)
+        yield
 
 
 @contextmanager

@@ -21,18 +21,18 @@ import pytest
 from agentrelay.workstream import RetryPolicy, WorkstreamError
 from agentrelay.workstream._github.address import parse_address
 from agentrelay.workstream._github.client import GitHubClient
+from agentrelay.workstream.testing._loopback import LoopbackServer
 from agentrelay.workstream.testing.faults import FaultKind
 from agentrelay.workstream.testing.github_server import GitHubServer
 from tests.fault._github_calls import CALLS, FAULTS, HEAD, NAME, Call, Misbehaviour
 from tests.integration._clock import StillClock
 from tests.integration._github_client import make_remote
+from tests.integration._impatience import impatience
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "github-faults.md"
 _TOKEN: Final = "made-up-token-0123456789"
 
-# What a client waits for that is to run into a time-out, and one that is not, in seconds. The
-# first is also what an answer without a fault may take there, on a machine with much to do.
-_SOON_S: Final = 1.5
+# What a client waits for an answer that nobody delays, in seconds.
 _NEVER_S: Final = 60.0
 
 _ALWAYS: Final = 1000
@@ -78,20 +78,28 @@ def _try(call: Call, client: GitHubClient) -> str:
     return type(error).__name__
 
 
-def _measure(bare: Path, home: Path, call: Call, fault: Misbehaviour, times: int) -> _Cell:
-    """Make one call against a double of its own that misbehaves."""
+def _measure(
+    bare: Path,
+    home: Path,
+    call: Call,
+    fault: Misbehaviour,
+    times: int,
+    *,
+    late: dict[str, LoopbackServer],
+) -> _Cell:
+    """Make one call against a double of its own that misbehaves; it becomes one of ``late``."""
     clock = StillClock()
-    timeout_s = _SOON_S if fault.takes_time else _NEVER_S
     if call.moves_refs:
         bare = Path(shutil.copytree(bare, Path(tempfile.mkdtemp(dir=home)) / "widgets.git"))
     with GitHubServer(bare, token=_TOKEN) as server:
+        late[server.url] = server
         address = parse_address(f"{server.url}/{NAME}.git", environ={})
         call.prepare(server)
         server.faults.add(fault.plan(call.method, call.path, times, server))
         client = GitHubClient(
             address,
             token=_TOKEN,
-            timeout_s=timeout_s,
+            timeout_s=_NEVER_S,
             policy=clock.policy(),
             environ={},
             home=home,
@@ -102,7 +110,13 @@ def _measure(bare: Path, home: Path, call: Call, fault: Misbehaviour, times: int
         server.faults.clear()
         afterwards = outcome
         if outcome != "succeeds":
-            again = GitHubClient(address, token=_TOKEN, policy=RetryPolicy(attempts=1), home=home)
+            again = GitHubClient(
+                address,
+                token=_TOKEN,
+                timeout_s=_NEVER_S,
+                policy=RetryPolicy(attempts=1),
+                home=home,
+            )
             with closing(again):
                 afterwards = _try(call, again)
         return _Cell(outcome, requests, waited_s, pulls, afterwards, len(_pulls(server)))
@@ -128,8 +142,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> _Table:
         for call in CALLS
         for times in ((1, _ALWAYS) if fault.for_ever else (1,))
     ]
-    with ThreadPoolExecutor(64) as pool:
-        cells = pool.map(lambda one: _measure(bare, home, *one), wanted)
+    with impatience() as late, ThreadPoolExecutor(24) as pool:
+        cells = pool.map(lambda one: _measure(bare, home, *one, late=late), wanted)
         return {
             (call.title, fault.title, times): cell
             for (call, fault, times), cell in zip(wanted, cells, strict=True)

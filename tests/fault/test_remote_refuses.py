@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import pygit2
 import pytest
 
 from agentrelay.workstream import (
@@ -19,6 +19,7 @@ from agentrelay.workstream import (
     WorkstreamStatus,
 )
 from agentrelay.workstream.testing import Fault, GitServer, World, commit_files, refs
+from tests.fault._trouble import impatience, overtime
 
 BRANCH = "agentrelay/nightly/parser/integration"
 REF = f"refs/heads/{BRANCH}"
@@ -43,13 +44,9 @@ def lane() -> WorkstreamRuntime:
     return WorkstreamRuntime(WorkstreamSpec("parser"))
 
 
-@pytest.fixture
-def impatient() -> Iterator[None]:
-    """Let libgit2 wait 0.2 seconds for a silent server; a process that set it keeps it."""
-    before = pygit2.settings.server_timeout
-    pygit2.settings.server_timeout = 200
-    yield
-    pygit2.settings.server_timeout = before
+def short_wait_for(name: str) -> AbstractContextManager[None]:
+    """Let libgit2 wait for what never comes, and for nothing else, a second only."""
+    return impatience(1000) if name == "no answer" else nullcontext()
 
 
 def assert_resumable(world: World, repo: Path, lane: WorkstreamRuntime) -> None:
@@ -76,7 +73,6 @@ FETCHES: dict[str, tuple[Callable[[], Fault], type[WorkstreamError]]] = {
 }
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("name", FETCHES)
 def test_a_fetch_that_fails_leaves_nothing_and_can_be_repeated(
     world: World, repo: Path, lane: WorkstreamRuntime, name: str
@@ -85,7 +81,7 @@ def test_a_fetch_that_fails_leaves_nothing_and_can_be_repeated(
     fault, expected = FETCHES[name]
     before = refs(repo)
     world.git.faults.add(fault())
-    with pytest.raises(expected) as caught:
+    with pytest.raises(expected) as caught, short_wait_for(name):
         world.runner(repo).prepare(lane)
     assert isinstance(caught.value, RemoteError)
     assert caught.value.url == world.remote_url
@@ -109,15 +105,15 @@ PUSHES: dict[str, Callable[[], Fault]] = {
 }
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("name", PUSHES)
 def test_a_push_that_fails_leaves_a_lane_the_next_prepare_completes(
     world: World, repo: Path, lane: WorkstreamRuntime, name: str
 ) -> None:
     """Whether or not the server acted, the second try ends as if nothing had happened."""
     world.git.faults.add(PUSHES[name]())
-    with pytest.raises(RemoteError):
+    with pytest.raises(RemoteError), short_wait_for(name):
         world.runner(repo).prepare(lane)
+    world.git.faults.clear()
     assert_resumable(world, repo, lane)
 
 
@@ -183,9 +179,12 @@ def test_a_server_that_trickles_cannot_outlast_the_deadline(
         message="more than one packet",
         branch="main",
     )
-    world.git.faults.add(Fault.dribble(200, 0.01, method="POST", path="upload-pack"))
-    with pytest.raises(RemoteUnavailableError, match="did not finish within"):
-        world.preparer(repo, network_timeout_s=0.05).prepare_workstream(lane)
+    world.git.faults.add(Fault.dribble(200, 0.001, method="POST", path="upload-pack"))
+    with (
+        overtime(world.git, "upload-pack$"),
+        pytest.raises(RemoteUnavailableError, match="did not finish within 30 s"),
+    ):
+        world.preparer(repo, network_timeout_s=30).prepare_workstream(lane)
 
 
 def test_a_lane_somebody_pushed_between_look_and_push_is_not_overwritten(
@@ -215,7 +214,6 @@ def test_a_lane_somebody_pushed_between_look_and_push_is_not_overwritten(
         world.runner(repo).prepare(lane)
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_teardown_beside_a_broken_remote_keeps_what_it_cannot_see(
     world: World, repo: Path, lane: WorkstreamRuntime
 ) -> None:

@@ -44,10 +44,13 @@ from agentrelay.workstream.testing.repositories import (
     RepositoryRecipe,
     create_bare_repository,
 )
+from tests.integration._impatience import impatience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from agentrelay.workstream.testing._loopback import LoopbackServer
 
 _TOKEN = "made-up-token-0123456789"
 _HEAD = "agentrelay/g/w/integration"
@@ -73,6 +76,13 @@ def server(tmp_path: Path) -> Iterator[GitHubServer]:
 
 
 @pytest.fixture
+def impatient() -> Iterator[dict[str, LoopbackServer]]:
+    """Servers whose planned delays are not waited for; used before a client is made."""
+    with impatience() as servers:
+        yield servers
+
+
+@pytest.fixture
 def client(server: GitHubServer, tmp_path: Path) -> Iterator[GitHubClient]:
     """A client of ``octo/widgets`` with the right token."""
     made = _client(server, tmp_path)
@@ -88,7 +98,7 @@ def _client(
     # What repeating does is told in test_retries.py.
     policy = RetryPolicy(attempts=1)
     return GitHubClient(
-        address, token=token, timeout_s=1, policy=policy, environ=environ or {}, home=home
+        address, token=token, timeout_s=60, policy=policy, environ=environ or {}, home=home
     )
 
 
@@ -334,7 +344,7 @@ def test_a_ca_bundle_that_is_missing_is_an_error_before_any_request(
 _AFTER_EFFECT = {
     "answer dropped": Fault.drop_answer(method="POST"),
     "answer cut": Fault.cut(40, method="POST"),
-    "answer late": Fault.delay(30, method="POST"),
+    "answer late": Fault.delay(600, method="POST"),
     "502 after the effect": Fault.status(502, effect="done", method="POST"),
     "page of HTML": Fault.status(
         200, body="<html>", content_type="text/html", effect="done", method="POST"
@@ -355,9 +365,10 @@ _AFTER_EFFECT = {
 
 @pytest.mark.parametrize("fault", _AFTER_EFFECT.values(), ids=_AFTER_EFFECT)
 def test_a_creation_whose_answer_is_lost_is_found_and_not_repeated(
-    fault: Fault, server: GitHubServer, client: GitHubClient
+    impatient: dict[str, LoopbackServer], fault: Fault, server: GitHubServer, client: GitHubClient
 ) -> None:
     """One POST, one pull request, and the caller gets it."""
+    impatient[server.url] = server
     server.faults.add(fault)
     pull = _open(client)
     assert [view.number for view in server.pulls()] == [pull.number]
@@ -383,9 +394,10 @@ _WITHOUT_EFFECT = {
 
 @pytest.mark.parametrize("fault", _WITHOUT_EFFECT.values(), ids=_WITHOUT_EFFECT)
 def test_a_creation_that_did_not_happen_fails_after_one_look(
-    fault: Fault, server: GitHubServer, client: GitHubClient
+    impatient: dict[str, LoopbackServer], fault: Fault, server: GitHubServer, client: GitHubClient
 ) -> None:
     """It is reported as worth repeating, and repeating it works."""
+    impatient[server.url] = server
     server.faults.add(fault)
     with pytest.raises(RemoteUnavailableError):
         _open(client)
@@ -657,7 +669,7 @@ def test_an_answer_that_dribbles_is_given_up(
     """A byte now and then keeps a socket awake, but not the caller waiting."""
     from agentrelay.workstream._github import connection
 
-    monkeypatch.setattr(connection, "_ANSWER_TIMEOUTS", 0.1)
+    monkeypatch.setattr(connection, "_ANSWER_TIMEOUTS", 0.3 / 60)
     for _ in range(3):
         view = server.open_pull(head=_HEAD, base="main", title="x" * 200)
         server.close_pull(view.number)
@@ -746,7 +758,7 @@ def test_a_proxy_is_asked_about_everything_else(tmp_path: Path) -> None:
         client = GitHubClient(
             address,
             token="t",
-            timeout_s=1,
+            timeout_s=60,
             policy=RetryPolicy(attempts=2, first_wait_s=0),
             environ=environ,
             home=tmp_path,
@@ -805,7 +817,7 @@ def test_a_private_authority_is_trusted_where_the_environment_names_it(tmp_path:
         thread.start()
         address = parse_address(f"https://127.0.0.1:{listener.server_port}/o/r", environ={})
         trusting, wary = (
-            GitHubClient(address, token="t", timeout_s=2, environ=environ, home=tmp_path)
+            GitHubClient(address, token="t", timeout_s=60, environ=environ, home=tmp_path)
             for environ in ({"SSL_CERT_FILE": str(bundle)}, {})
         )
         try:

@@ -153,9 +153,9 @@ class LoopbackServer:
     def close(self) -> None:
         """Stop serving, whatever the clients do; then :meth:`check`.
 
-        Nobody who waits for an answer is waited for; a handler in the middle of its work is,
-        twenty seconds at most. Calling it again is harmless. Nothing is raised while another
-        exception is being handled: it would hide the reason for the failure.
+        Nobody who waits for an answer is waited for; a handler in the middle of its work
+        is, twenty seconds at most. Calling it again is harmless. Nothing is raised while
+        another exception is being handled: it would hide the reason for the failure.
         """
         if self._listener is not None and self._acceptor is not None:
             self._closing.set()
