@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from agentrelay.workstream import GitWorkstreamTeardown, WorkstreamRuntime
-from agentrelay.workstream.testing import commit_files, read_tree, refs
+from agentrelay.workstream.testing import GitServer, commit_files, read_tree, refs
 from fixtures.crowd import LANES, ROUNDS, Crowd, by_processes, by_threads
-from tests.interop._stock_git import GIT, run_git
+from tests.interop._neighbour import Gate, Neighbour, git
+from tests.interop._stock_git import GIT
 
 pytestmark = [
     pytest.mark.interop,
@@ -25,131 +24,106 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
 
-# What keeps a repository small, each with the least mercy it knows.
+# What a user's git does by itself, or is told to, to keep a repository small and up to date.
 _TIDYING: Final = (
-    ("pack-refs", "--all", "--prune"),
-    ("worktree", "prune"),
     ("fetch", "-q", "--prune", "origin"),
-    ("gc", "-q", "--prune=now"),
-    ("remote", "prune", "origin"),
+    ("pack-refs", "--all", "--prune"),
+    ("gc", "-q"),
+    ("worktree", "prune"),
+    ("repack", "-q", "-A", "-d"),
     ("gc", "-q", "--auto"),
-    ("maintenance", "run", "-q"),
+    ("remote", "prune", "origin"),
+    ("maintenance", "run", "--quiet"),
 )
+# The same with the least mercy it knows, which is safe only while nothing is fetched.
+_MERCILESS: Final = (*_TIDYING, ("gc", "-q", "--prune=now"), ("repack", "-q", "-a", "-d"))
 Workers = Callable[[list[str], Callable[[str], object]], list[str]]
 
 
-def git(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the stock git without any of the machine's configuration."""
-    return run_git(cwd, *arguments)
+def whole(crowd: Crowd, names: list[str]) -> None:
+    """Check that lanes are there, to us and to git."""
+    # A "fetch --prune" that listed the remote's refs before a lane was pushed takes the
+    # lane's new tracking ref for a stale one; the next fetch brings it back.
+    git(crowd.repo, "fetch", "-q", "origin")
+    assert crowd.broken(names) == []
+    listed = git(crowd.repo, "worktree", "list", "--porcelain").stdout
+    assert listed.count("worktree ") == len(names) + 1
+    assert "prunable" not in listed
 
 
-class Neighbour:
-    """Somebody who works in the repository with a stock git, and keeps it tidy."""
-
-    def __init__(self, crowd: Crowd) -> None:
-        """Take the clone the lanes are in."""
-        self.repo = crowd.repo
-        self.bare = crowd.bare
-        self.rounds = 0
-        self.failures: list[str] = []
-        git(self.repo, "config", "gc.pruneExpire", "now")
-        git(self.repo, "config", "gc.auto", "1")
-        git(self.repo, "config", "gc.autoDetach", "false")
-
-    def _insist(self, *arguments: str) -> None:
-        """Do it again if a lock was in the way, as people do; never give it up."""
-        said = []
-        for _ in range(20):
-            done = git(self.repo, *arguments)
-            if done.returncode == 0:
-                return
-            said.append(done.stdout + done.stderr)
-        self.failures.append(f"git {' '.join(arguments)}: {said[-1]}")
-
-    def work(self) -> None:
-        """One round: a commit, a branch, a setting, news at the remote, and some tidying."""
-        number = self.rounds
-        (self.repo / f"file{number}.txt").write_text("theirs\n")
-        self._insist("add", f"file{number}.txt")
-        self._insist("commit", "-q", "-m", f"commit {number}")
-        self._insist("branch", f"theirs/{number}", "HEAD")
-        self._insist("config", f"neighbour.key{number}", str(number))
-        commit_files(self.bare, {f"news{number}": "1"}, message="news", branch="news")
-        git(self.repo, *_TIDYING[number % len(_TIDYING)])
-        self.rounds += 1
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Work all the time, in a thread."""
-        done = threading.Event()
-
-        def loop() -> None:
-            while not done.is_set():
-                self.work()
-
-        thread = threading.Thread(target=loop)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def losses(self) -> list[str]:
-        """Return what of theirs is gone, and what git finds odd."""
-        names = set(refs(self.repo))
-        lost = [f"theirs/{n}" for n in range(self.rounds) if f"refs/heads/theirs/{n}" not in names]
-        settings = git(self.repo, "config", "--get-regexp", "^neighbour").stdout.split("\n")
-        lost += [n for n in map(str, range(self.rounds)) if f"neighbour.key{n} {n}" not in settings]
-        commits = git(self.repo, "log", "--format=%s", "main").stdout.split("\n")
-        lost += [f"commit {n}" for n in range(self.rounds) if f"commit {n}" not in commits]
-        for where in (self.repo, self.bare):
-            checked = git(where, "fsck", "--strict", "--no-dangling", "--no-progress")
-            if checked.returncode or checked.stdout or checked.stderr:
-                lost.append(f"fsck of {where}: {checked.stdout}{checked.stderr}")
-        return lost + self.failures
-
-
-@pytest.fixture
-def crowd(tmp_path: Path) -> Crowd:
-    """Return a remote and a clone for many lanes."""
-    return Crowd(tmp_path)
+def gone(crowd: Crowd) -> None:
+    """Check that nothing is left of any lane."""
+    # Likewise the other way round: one that listed them before a lane was torn down
+    # writes its tracking ref afterwards, and the next one prunes it.
+    git(crowd.repo, "fetch", "-q", "--prune", "origin")
+    left = [ref for ref in [*refs(crowd.repo), *refs(crowd.bare)] if "agentrelay" in ref]
+    assert left == []
+    assert b"agentrelay" not in crowd.config()
+    assert list((crowd.repo / ".git" / "worktrees").glob("*")) == []
+    assert crowd.locks(crowd.repo / ".git") == crowd.locks(crowd.bare) == []
 
 
 @pytest.mark.parametrize(
     "workers", [pytest.param(by_threads, id="threads"), pytest.param(by_processes, id="processes")]
 )
 def test_thirty_two_lanes_beside_a_stock_git_are_whole_and_nothing_of_its_user_is_lost(
-    crowd: Crowd, workers: Workers
+    tmp_path: Path, workers: Workers
 ) -> None:
-    """They come and go while git commits, fetches, packs, prunes and collects garbage."""
-    neighbour = Neighbour(crowd)
+    """Beside each thing git does to tidy up, one lane is in the middle and others run."""
+    with GitServer(tmp_path) as server:
+        crowd = Crowd(tmp_path, url=server.repository_url("origin.git"))
+        # Lanes are cut from it, so each few of them fetch commits nobody here has yet.
+        neighbour, gate = Neighbour(crowd, news="main"), Gate(server)
+
+        def tidy() -> None:
+            gate.each_beside_some(_TIDYING, neighbour.work, lanes=len(LANES))
+
+        for step, check in (
+            *((crowd.prepare, lambda: whole(crowd, LANES)), (crowd.tear_down, lambda: gone(crowd))),
+        ) * ROUNDS:
+            neighbour.tidied.clear()
+            gate.kept = 0
+            gate.close()
+            with neighbour.beside(tidy):
+                assert workers(LANES, step) == []
+            assert (neighbour.tidied, gate.kept) == (list(_TIDYING), len(_TIDYING))
+            check()
+            assert neighbour.losses() == []
+
+
+def test_lanes_of_a_remote_that_is_a_path_survive_a_merciless_stock_git(tmp_path: Path) -> None:
+    """They come and go until git has done all it knows, collecting garbage without mercy."""
+    crowd = Crowd(tmp_path)
+    neighbour = Neighbour(crowd, news="news")
+    neighbour.show_no_mercy()
+    names = LANES[:8]
     for _ in range(ROUNDS):
-        with neighbour.at_work():
-            assert workers(LANES, crowd.prepare) == []
-        # A "fetch --prune" that listed the remote's refs before a lane was pushed takes the
-        # lane's new tracking ref for a stale one; the next fetch brings it back.
-        git(crowd.repo, "fetch", "-q", "origin")
-        assert crowd.broken(LANES) == []
-        listed = git(crowd.repo, "worktree", "list", "--porcelain").stdout
-        assert listed.count("worktree ") == len(LANES) + 1
-        assert "prunable" not in listed
+        neighbour.tidied.clear()
+        over = threading.Event()
+
+        def tidy(over: threading.Event = over) -> None:
+            try:
+                for verb in _MERCILESS:
+                    neighbour.work(verb)
+            finally:
+                over.set()
+
+        with neighbour.beside(tidy):
+            while not over.is_set():
+                assert by_threads(names, crowd.prepare) == []
+                assert by_threads(names, crowd.tear_down) == []
+        assert neighbour.tidied == list(_MERCILESS)
+        gone(crowd)
+        assert by_threads(names, crowd.prepare) == []
+        whole(crowd, names)
+        assert by_threads(names, crowd.tear_down) == []
+        gone(crowd)
         assert neighbour.losses() == []
-        with neighbour.at_work():
-            assert workers(LANES, crowd.tear_down) == []
-        assert neighbour.losses() == []
-        # Likewise the other way round: one that listed them before a lane was torn down
-        # writes its tracking ref afterwards, and the next one prunes it.
-        git(crowd.repo, "fetch", "-q", "--prune", "origin")
-        left = [ref for ref in [*refs(crowd.repo), *refs(crowd.bare)] if "agentrelay" in ref]
-        assert left == []
-        assert b"agentrelay" not in crowd.config()
-        assert list((crowd.repo / ".git" / "worktrees").glob("*")) == []
-        assert crowd.locks(crowd.repo / ".git") == crowd.locks(crowd.bare) == []
 
 
-def test_work_rescued_beside_a_merciless_garbage_collection_is_all_there(crowd: Crowd) -> None:
+def test_work_rescued_beside_a_merciless_garbage_collection_is_all_there(tmp_path: Path) -> None:
     """What a teardown writes is never taken for garbage before a ref leads to it."""
+    crowd = Crowd(tmp_path)
     names = LANES[:6]
     done = threading.Event()
 
