@@ -15,13 +15,14 @@ import os
 import re
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 import pygit2
 import pytest
@@ -35,6 +36,7 @@ if sys.platform != "win32":
 __all__ = [
     "Door",
     "TlsDoor",
+    "UploadDoor",
     "certificate",
     "closed_port",
     "few_descriptors",
@@ -60,16 +62,25 @@ def closed_port() -> int:
 class Door:
     """A listener that notes the first bytes of each visitor, and answers by a function."""
 
-    def __init__(self, answer: Callable[[bytes, socket.socket], None]) -> None:
+    def __init__(
+        self,
+        answer: Callable[[bytes, socket.socket], None],
+        *,
+        receive_bytes: int | None = None,
+    ) -> None:
         """Listen on a free port of loopback.
 
         Args:
             answer: Called with the first bytes and the connection, in the visitor's thread.
+            receive_bytes: How much the system takes in before anybody reads it.
         """
         self.asked: list[bytes] = []
         self._answer = answer
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if receive_bytes is not None:
+            # What is accepted inherits it.
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._serve)]
@@ -138,6 +149,59 @@ class TlsDoor(Door):
             back.start()
             _pump(visitor, server, note=self.asked.append)
             back.join()
+
+
+class UploadDoor(Door):
+    """A door to a server of this machine that has had enough in the middle of a push.
+
+    What comes before the push passes, and so does everything once ``times`` are over.
+    """
+
+    def __init__(
+        self, behind: int, *, after_bytes: int, then: Literal["cut", "stall"], times: int = 99
+    ) -> None:
+        """Listen in front of port ``behind``.
+
+        Args:
+            behind: Port of the server.
+            after_bytes: How much of the push it still gets, head and all.
+            then: Whether the line is cut then, or nobody reads any more.
+            times: How many pushes it happens to.
+        """
+        self._behind = behind
+        self._after_bytes = after_bytes
+        self._then = then
+        self.left = times
+        super().__init__(lambda _first, _connection: None, receive_bytes=1 << 14)
+
+    def receive(self, connection: socket.socket) -> None:
+        """Pass bytes in both directions, of a push only so many."""
+        with socket.create_connection(("127.0.0.1", self._behind)) as server:
+            self._open.append(server)
+            back = threading.Thread(target=_pump, args=(server, connection))
+            back.start()
+            passed: int | None = None
+            while data := connection.recv(1 << 16):
+                if b"POST" in data and b"git-receive-pack HTTP/1.1" in data and self.left:
+                    self.left -= 1
+                    passed = 0
+                if passed is not None:
+                    data = data[: self._after_bytes - passed]
+                    passed += len(data)
+                server.sendall(data)
+                if passed == self._after_bytes:
+                    break
+            if passed is not None and self._then == "stall":
+                self._over.wait()
+            elif passed is not None:
+                # Reset, as a line that is cut: with a mere end the client would go on sending.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for side in (server, connection):
+                with contextlib.suppress(OSError):
+                    side.shutdown(socket.SHUT_RDWR)
+            back.join()
+            if passed is not None:
+                connection.close()
 
 
 def _pump(

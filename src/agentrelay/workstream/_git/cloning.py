@@ -179,7 +179,9 @@ class _Exchange:
             led = remote.url or self.url
             callbacks = _Watching(led, self.access, ends_at=ends_at, told=self.progress)
             try:
-                exchange(remote, callbacks, find_proxy(self.repository, self.access.remote, led))
+                proxy = find_proxy(self.repository, self.access.remote, led)
+                with libgit2.patience(callbacks.left_s):
+                    exchange(remote, callbacks, proxy)
                 listed = remote.list_heads(connect=False)
             except Exception:
                 if callbacks.stopped is not None:

@@ -19,6 +19,7 @@ import pygit2
 from pygit2.enums import CredentialType
 
 from agentrelay.workstream import credentials
+from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.failures import remote_failures
 from agentrelay.workstream._policy import lend_time
 from agentrelay.workstream._redact import redact, strip_userinfo
@@ -47,8 +48,8 @@ class RemoteAccess:
         token: Explicit token, or a callable that returns one; else the usual places.
         ssh_key: Explicit private key for ssh, else the agent and the usual files.
         deadline_s: Longest time one fetch or push may take in all, in seconds. It is
-            looked at whenever data or a message arrives; a socket that says nothing is
-            given up after libgit2's own time-outs.
+            looked at whenever data or a message arrives; a socket that neither sends nor
+            reads is given up after that time as well, at least 5 s and at most 60.
     """
 
     remote: str = "origin"
@@ -256,6 +257,11 @@ class Callbacks(pygit2.RemoteCallbacks):
         self._check_deadline("the server is still talking")
         self.words = [*self.words[-20:], string]
 
+    @property
+    def left_s(self) -> float:
+        """Seconds until the exchange is over."""
+        return self._ends_at - time.monotonic()
+
     def _check_deadline(self, detail: str) -> None:
         if time.monotonic() > self._ends_at:
             message = (
@@ -343,9 +349,13 @@ def lease_lost(refused: PushRejectedError) -> LeaseLostError:
 
 @contextmanager
 def translated(operation: str, url: str, callbacks: Callbacks) -> Iterator[None]:
-    """Turn libgit2's failures of one exchange into ours, naming the credential's source."""
+    """Turn libgit2's failures of one exchange into ours, naming the credential's source.
+
+    Meanwhile a silent server is waited for no longer than the exchange may take.
+    """
     try:
-        yield
+        with libgit2.patience(callbacks.left_s):
+            yield
     except Exception:
         # Only now is it known which credential was offered.
         with remote_failures(operation, url=url, source=callbacks.source):

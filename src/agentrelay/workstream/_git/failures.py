@@ -102,12 +102,19 @@ _NO_REPOSITORY: Final = (
 )
 # libgit2 1.9, src/util/errors.c: nothing was recorded for this failure.
 _NO_WORDS: Final = "no error"
+_DEEP: Final = (
+    "Folders are nested deeper than libgit2 looks (100) or paths can be: move what is deeper "
+    "elsewhere, or let git ignore it, then repeat. Nothing of it was changed."
+)
 _WAY: Final = "Something is where a file or a directory belongs: look at it, then remove it."
 _FILE_HINTS: Final = {
     "unsupported mandatory extension": (
         "The index has a format libgit2 cannot read. Run 'git update-index --no-split-index' "
         "or 'git sparse-checkout disable' in that worktree, then repeat."
     ),
+    "nesting too deep": _DEEP,
+    "recursion depth": _DEEP,
+    "file name too long": _DEEP,
     "is a directory": _WAY,
     "not a directory": _WAY,
 }
@@ -222,7 +229,7 @@ def repository_failures(operation: str, *, path: object, hint: str | None = None
         yield
     except WorkstreamError:
         raise
-    except (pygit2.GitError, OSError) as error:
+    except (pygit2.GitError, OSError, RecursionError) as error:
         words = say(error)
         if words == _NO_WORDS:
             words = _reason_of_none(path)

@@ -1,7 +1,8 @@
 """libgit2 as a whole: the one place that touches its process-wide settings.
 
 Three things are set, and only where the process has not set them: the two network
-time-outs (0 means "wait for ever") and the CA bundle named by the environment.
+time-outs (0 means "wait for ever"; shorter while exchanges with a short deadline run) and
+the CA bundle named by the environment.
 Owner validation and the configuration search path stay the user's.
 """
 
@@ -9,19 +10,58 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import ssl
+import threading
+from collections.abc import Iterator
 from typing import Final
 
 from agentrelay.workstream.credentials import ca_bundle
 from agentrelay.workstream.errors import RepositoryError
 
-__all__ = ["configure_network", "load"]
+__all__ = ["configure_network", "load", "patience"]
 
 # One unanswered connection attempt, and one silent socket. Git itself waits for
 # ever; curl's default for connecting is 300 s, which is longer than agents live.
 _CONNECT_MS: Final = 15_000
 _SILENCE_MS: Final = 60_000
+# A loaded machine is silent for a second or two now and then, and is well.
+_SHORTEST_MS: Final = 5_000
+
+
+class _Limits:
+    """What running exchanges want of the two time-outs, which the whole process shares."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.wanted_ms: list[int] = []
+        # What was set here last, by the setting's name: anything else is the process's own.
+        self.ours_ms: dict[str, int] = {}
+
+    def apply(self) -> None:
+        """Set them, unless the process has set its own; call it with the lock held."""
+        import pygit2
+
+        silence_ms = max(self.wanted_ms, default=_SILENCE_MS)
+        connect_ms = min(silence_ms, _CONNECT_MS)
+        for name, value in (("server_connect_timeout", connect_ms), ("server_timeout", silence_ms)):
+            if getattr(pygit2.settings, name) in {0, self.ours_ms.get(name)}:
+                setattr(pygit2.settings, name, value)
+                self.ours_ms[name] = value
+
+
+_limits = _Limits()
+
+
+def _forget_threads() -> None:
+    """Start afresh in a forked child: the exchanges that ran elsewhere are not there."""
+    _limits.lock = threading.Lock()
+    _limits.wanted_ms.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
 
 
 def load() -> None:
@@ -64,15 +104,38 @@ def configure_network() -> None:
     Raises:
         RepositoryError: A variable names a CA bundle that does not exist.
     """
-    import pygit2
-
-    if not pygit2.settings.server_connect_timeout:
-        pygit2.settings.server_connect_timeout = _CONNECT_MS
-    if not pygit2.settings.server_timeout:
-        pygit2.settings.server_timeout = _SILENCE_MS
+    with _limits.lock:
+        _limits.apply()
     bundle = ca_bundle()
     if bundle is not None:
         _use_bundle(str(bundle))
+
+
+@contextlib.contextmanager
+def patience(left_s: float) -> Iterator[None]:
+    """Let libgit2 wait no longer for a silent server than an exchange may take.
+
+    A connection keeps the time-outs there are when it is made, and the process has one
+    pair of them: while several exchanges run the longest counts, so that nobody's haste
+    ends another's. Nothing else stops an exchange that waits: libgit2 calls nobody while a
+    server neither sends nor reads.
+
+    Args:
+        left_s: Seconds the exchange has left; fewer than 5 count as 5.
+
+    Source:
+        libgit2 1.9, src/libgit2/streams/socket.c: each stream copies the two options.
+    """
+    wanted_ms = min(_SILENCE_MS, max(_SHORTEST_MS, math.ceil(min(left_s, 3600.0) * 1000)))
+    with _limits.lock:
+        _limits.wanted_ms.append(wanted_ms)
+        _limits.apply()
+    try:
+        yield
+    finally:
+        with _limits.lock:
+            _limits.wanted_ms.remove(wanted_ms)
+            _limits.apply()
 
 
 @functools.lru_cache(maxsize=1)

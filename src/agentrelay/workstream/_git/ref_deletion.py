@@ -29,6 +29,7 @@ __all__ = [
     "drop_empty_directories",
     "drop_empty_parents",
     "packed_contents",
+    "refuse_symbolic",
     "symbolic_target",
 ]
 
@@ -185,6 +186,9 @@ def _may_go(
     if current is None:
         results[ref] = False
         return False
+    if current.startswith("ref:"):
+        results[ref] = _symbolic(ref, current)
+        return False
     if current != expected:
         message = f"'{ref}' is at {current[:40]} and was at {expected[:12]}; it is kept"
         results[ref] = LaneConflictError(
@@ -204,6 +208,26 @@ def symbolic_target(loose: Path) -> str | None:
         if text.startswith("ref:"):
             return text
     return None
+
+
+def refuse_symbolic(repository: OpenRepository, ref: str) -> None:
+    """Refuse a branch that is a symbolic ref: what is written to it lands on another.
+
+    Raises:
+        LaneConflictError: It is one.
+    """
+    target = symbolic_target(repository.common_dir / ref)
+    if target is not None:
+        raise _symbolic(ref, target)
+
+
+def _symbolic(ref: str, target: str) -> LaneConflictError:
+    leads_to = ascii(target.removeprefix("ref:").strip())[:200]
+    return LaneConflictError(
+        f"'{ref}' is a symbolic ref that leads to {leads_to}, and no branch of its own",
+        obstacle=ref,
+        hint=f"'git update-ref --no-deref {ref} <commit>' makes it one; then repeat.",
+    )
 
 
 def drop_empty_directories(path: Path) -> None:

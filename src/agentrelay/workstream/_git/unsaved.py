@@ -268,10 +268,14 @@ def _walk(directory: Path, besides: Container[str] = frozenset()) -> Iterator[os
         directory: Where to begin.
         besides: Folders to pass over, ending in ``/``.
     """
-    with os.scandir(directory) as items:
+    # Not recursively: folders may be nested deeper than Python calls, or files may be open.
+    pending = [os.fspath(directory)]
+    while pending:
+        with os.scandir(pending.pop()) as scanned:
+            items = list(scanned)
         for item in items:
             if item.is_dir(follow_symlinks=False) and item.name != ".git":
                 if f"{item.path}/" not in besides:
-                    yield from _walk(Path(item.path), besides)
+                    pending.append(item.path)
             elif item.name == ".git" or item.is_symlink() or item.is_file():
                 yield item

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agentrelay.workstream._git.config import drop_upstream
+from agentrelay.workstream._git.ref_deletion import refuse_symbolic, symbolic_target
 from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RefUpdate
 from agentrelay.workstream._git.repository import read_ref
@@ -52,10 +53,11 @@ def examine_local_branch(
         heads: What every worktree is on, if that was just looked at for many lanes.
 
     Raises:
-        LaneConflictError: It is checked out somewhere else.
+        LaneConflictError: It is checked out somewhere else, or a symbolic ref.
         RepositoryError: Its work cannot be kept.
     """
     lane, repository = run.lane, run.repository
+    refuse_symbolic(repository, lane.branch_ref)
     tip = repository.resolve(lane.branch_ref)
     if tip is None:
         release_dead_lock(repository, lane.branch_ref)
@@ -91,7 +93,8 @@ def examine_remote_branch(run: CleanUp) -> RefUpdate | None:
     lane, repository, tip = run.lane, run.repository, run.remote_tip
     if run.remote is None or not run.remote_seen or run.branches_stay is not None:
         return None
-    if read_ref(repository.common_dir, lane.branch_ref) is not None:
+    loose = repository.common_dir / lane.branch_ref
+    if (symbolic_target(loose) or read_ref(repository.common_dir, lane.branch_ref)) is not None:
         # The local branch could not go, for a reason that is on record: the lane stands.
         return None
     if run.seen_before is not None:

@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 
 from agentrelay.workstream._git.failures import repository_failures
+from agentrelay.workstream._git.ref_deletion import refuse_symbolic
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.worktree_entries import entry_at, entry_of_moved
 from agentrelay.workstream._lane import Lane, same_on_some_file_system
@@ -19,6 +20,7 @@ __all__ = ["choose_base", "refuse_case_collisions", "refuse_obstacles"]
 
 def refuse_obstacles(repository: OpenRepository, lane: Lane) -> None:
     """Refuse what is plainly in the way before the network is used."""
+    refuse_symbolic(repository, lane.branch_ref)
     path = lane.worktree_path
     for parent in (*reversed(path.parents), *reversed(lane.signal_dir.parents), lane.signal_dir):
         if os.path.lexists(parent) and not parent.is_dir():

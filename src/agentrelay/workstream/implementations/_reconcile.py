@@ -141,7 +141,7 @@ def _describe(repository: OpenRepository, traces: Traces, way: Way) -> FoundLane
         redact(why),
         worktree=None if traces.folder is Folder.ABSENT else lane.worktree_path,
         entry=None if own is None else own.admin_dir,
-        branch=None if traces.tip is None else lane.branch_ref,
+        branch=lane.branch_ref if traces.tip or traces.leads_to else None,
         remote_branch=None if way.remote_tip is None else lane.branch,
         signal_dir=lane.signal_dir if lane.signal_dir.is_dir() else None,
         rescue_refs=way.rescue_refs,

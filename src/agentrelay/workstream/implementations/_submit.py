@@ -6,6 +6,7 @@ from typing import Final
 
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.proof import is_merged
+from agentrelay.workstream._git.ref_deletion import refuse_symbolic
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.sweep import sweep_own_dir
@@ -174,6 +175,7 @@ def _nothing_to_merge(runtime: WorkstreamRuntime, lane: Lane) -> None:
 
 def _refuse_work_beside_the_branch(lane: Lane, repository: OpenRepository) -> None:
     """Refuse a worktree whose commits the branch does not have: they would be left out."""
+    refuse_symbolic(repository, lane.branch_ref)
     entry = entry_at(repository, lane.worktree_path)
     if entry is None:
         return

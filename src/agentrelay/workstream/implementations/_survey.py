@@ -105,7 +105,7 @@ class _Index:
         is_rescue = ref.startswith(RESCUE_PREFIX)
         short = ref.removeprefix(RESCUE_PREFIX if is_rescue else _HEADS + BRANCH_PREFIX)
         named = split_rescue_ref(ref) if is_rescue else split_branch(ref.removeprefix(_HEADS))
-        if named is None or (tip is None and not is_rescue):
+        if named is None:
             graph, _, rest = short.partition("/")
             self.strangers.append(Stranger(graph, rest, ref=ref))
             return

@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from agentrelay.workstream._git.locks import hold
+from agentrelay.workstream._git.ref_deletion import symbolic_target
 from agentrelay.workstream._git.repository import OpenRepository, refuse_links
 from agentrelay.workstream._git.worktree_entries import (
     Entry,
@@ -75,6 +76,7 @@ class Traces:
         entry: Entry of the worktree that is there, or ``None``.
         own: Entry of the lane's name, or ``None``.
         tip: Hex id of the local branch, or ``None``.
+        leads_to: ``"ref: <target>"`` where somebody made the branch a symbolic ref.
     """
 
     lane: Lane
@@ -87,11 +89,13 @@ class Traces:
     entry: Entry | None
     own: Entry | None
     tip: str | None
+    leads_to: str | None = None
 
     @property
     def stands(self) -> bool:
         """Whether there is anything but records."""
-        return self.folder is not Folder.ABSENT or self.own is not None or self.tip is not None
+        is_here = self.folder is not Folder.ABSENT or self.own is not None
+        return is_here or self.tip is not None or self.leads_to is not None
 
     @property
     def registered_elsewhere(self) -> Path | None:
@@ -138,6 +142,7 @@ def look(
         entry,
         read_entry(repository.worktrees_admin_dir / lane.admin_name),
         tip,
+        symbolic_target(repository.common_dir / lane.branch_ref),
     )
 
 

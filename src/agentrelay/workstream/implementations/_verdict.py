@@ -40,13 +40,15 @@ def _foreign(why: str, concern: str | None = None) -> Verdict:
     return Verdict(LaneKind.FOREIGN, why, concern)
 
 
-def _in_the_way(traces: Traces, way: Way) -> Verdict | None:  # noqa: PLR0911 - one return a row
+def _in_the_way(traces: Traces, way: Way) -> Verdict | None:  # noqa: C901, PLR0911 - one return a row
     """Judge what neither a prepare nor a teardown may touch, whatever the record says."""
     lane = traces.lane
     if not traces.stands and not traces.record.is_ours:
         return None
     if traces.trouble is not None:
         return _foreign(traces.trouble)
+    if traces.leads_to is not None:
+        return _foreign(f"its branch is a symbolic ref, '{traces.leads_to[:200]}'")
     if traces.home is not None:
         return _foreign(f"it was prepared in '{traces.home}'; reconcile it there")
     if traces.folder is Folder.OTHER:

@@ -16,6 +16,7 @@ from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person, find_date, find_person
 from agentrelay.workstream._git.locks import reading
+from agentrelay.workstream._git.ref_deletion import refuse_symbolic
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.selection import relative_paths
 from agentrelay.workstream._git.sweep import sweep_own_dir
@@ -148,7 +149,8 @@ def held(workspace: LaneWorkspace) -> Iterator[tuple[OpenRepository, Lane]]:
 
     Raises:
         LaneBusyError: Somebody else held it all the time.
-        LaneConflictError: The worktree is not there, or on something else.
+        LaneConflictError: The worktree is not there, or on something else, or its branch is a
+            symbolic ref.
     """
     lane = workspace._lane  # noqa: SLF001 - the other half of the class
     first, _ = standing(lane)
@@ -159,6 +161,7 @@ def held(workspace: LaneWorkspace) -> Iterator[tuple[OpenRepository, Lane]]:
         refusal = off_branch(lane, entry)
         if refusal is not None:
             raise refusal
+        refuse_symbolic(repository, lane.branch_ref)
         yield repository, lane
 
 

@@ -83,8 +83,8 @@ def diagnose(
         api_timeout_s: Longest silence of the API, in whole seconds; a whole answer may take
             four times as long.
         network_timeout_s: Longest time one listing of refs may take, in seconds. A server
-            that says nothing at all is given up after libgit2's own time-outs: 15 s to
-            connect, 60 s of silence.
+            that says nothing at all is given up after as long, or 60 s if that is
+            shorter; one that cannot be connected to, after 15 s.
         clock: The machine's clock, in seconds since the epoch.
 
     Returns:

@@ -8,8 +8,8 @@ what is found                                                          kind     
 =====================================================================  ==========  =========
 a name no lane can have; somebody's files, a link or another branch    foreign     left
 where the worktree belongs; the worktree at another place; the branch
-checked out elsewhere; another lane's record; a lane that was prepared
-in another checkout
+checked out elsewhere, or a symbolic ref; another lane's record; a lane
+that was prepared in another checkout
 a worktree somebody locked                                             live        left
 the record is ours, a teardown was begun                               orphaned    removed
 the record is ours, the remote's branch is not                         foreign     left
