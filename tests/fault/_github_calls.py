@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agentrelay.workstream import GitHubApp
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.extras import Extras, add_extras
+from agentrelay.workstream._github.inspection import is_protected, read_repository
 from agentrelay.workstream._github.listing import (
     commits_of_pull,
     contains,
@@ -27,9 +29,10 @@ from agentrelay.workstream._github.pulls import find_pulls, get_pull, update_pul
 from agentrelay.workstream.testing.faults import Fault
 from agentrelay.workstream.testing.github_server import GitHubServer
 
-__all__ = ["CALLS", "FAULTS", "HEAD", "NAME", "Call", "Misbehaviour"]
+__all__ = ["CALLS", "FAULTS", "HEAD", "NAME", "TOKEN", "Call", "Misbehaviour"]
 
 NAME: Final = "octo/widgets"
+TOKEN: Final = "made-up-token-0123456789"
 HEAD: Final = "lane"
 
 _OK: Final = "succeeds"
@@ -50,6 +53,8 @@ class Call:
             that lead up to it.
         pulls: How many pull requests there must be after a success.
         moves_refs: Whether it needs a repository that nobody else uses.
+        token: What the client proves itself with, given how long a silence it bears, in
+            seconds.
     """
 
     title: str
@@ -59,6 +64,7 @@ class Call:
     prepare: Callable[[GitHubServer], None] = lambda _: None
     pulls: int = 0
     moves_refs: bool = False
+    token: Callable[[GitHubServer, int], GitHubApp | str] = lambda *_: TOKEN
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,23 @@ def _renamed(server: GitHubServer) -> None:
     server.rename_repository(NAME, "octo/gadgets")
 
 
+def _app(server: GitHubServer, timeout_s: int) -> GitHubApp:
+    app = server.apps.install([NAME], {"contents": "write", "pull_requests": "write"})
+    return GitHubApp(
+        app.app_id, private_key=app.private_key, api_url=server.api_url, timeout_s=timeout_s
+    )
+
+
+def _look_at_repository(client: GitHubClient) -> str:
+    assert read_repository(client).full_name == NAME
+    return _OK
+
+
+def _look_at_branch(client: GitHubClient) -> str:
+    # Where GitHub knows no such branch, nothing is said about it.
+    return _CONCERN if is_protected(client, "main") is None else _OK
+
+
 CALLS: Final = (
     Call("Integrate: find the pull request", "GET", r"/pulls\?", _find),
     Call("Integrate: open it", "POST", "/pulls$", _open, pulls=1),
@@ -256,7 +279,7 @@ CALLS: Final = (
     ),
     Call("Check: one lane's pull requests", "GET", r"/pulls\?", _check_one, _opened, pulls=1),
     Call("Check: many lanes' pull requests", "GET", r"/pulls\?", _check_many, _opened, pulls=1),
-    Call("Check: the target's commits", "GET", r"/commits\?", _commits, _opened, pulls=1),
+    Call("Check: the target's commits", "GET", f"{NAME}/commits\\?", _commits, _opened, pulls=1),
     Call(
         "Check: a pull request's commits",
         "GET",
@@ -286,6 +309,10 @@ CALLS: Final = (
         _opened,
         pulls=1,
     ),
+    Call("App: find its installation", "GET", "/installation$", _find, token=_app),
+    Call("App: mint a token", "POST", "/access_tokens$", _find, token=_app),
+    Call("Doctor: look at the repository", "GET", f"/repos/{NAME}$", _look_at_repository),
+    Call("Doctor: look at the target", "GET", "/branches/[a-z0-9]+$", _look_at_branch),
 )
 
 

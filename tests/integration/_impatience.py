@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from agentrelay.workstream._github import connection, transport
+from agentrelay.workstream._github import app_token, connection, transport
 from agentrelay.workstream.testing._loopback import LoopbackServer
 from agentrelay.workstream.testing.faults import FaultKind
 
@@ -57,7 +57,8 @@ def impatience() -> Iterator[dict[str, LoopbackServer]]:
                     threading.Event().wait(0.001)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transport, "Connection", Impatient)
+        for module in (transport, app_token):
+            patch.setattr(module, "Connection", Impatient)
         # The alarm over a whole exchange runs before anything is sent, too.
         patch.setattr(connection, "_ANSWER_TIMEOUTS", 1000)
         yield servers

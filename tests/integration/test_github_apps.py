@@ -26,6 +26,9 @@ from agentrelay.workstream import (
     WorkstreamRuntime,
     WorkstreamSpec,
 )
+from agentrelay.workstream._github.address import parse_address
+from agentrelay.workstream._github.client import GitHubClient
+from agentrelay.workstream._policy import lend_time
 from agentrelay.workstream.testing import Fault, World, commit_files
 from tests.integration._clock import StillClock
 from tests.integration._command_line import lanes_of, on
@@ -229,9 +232,6 @@ def test_a_token_that_stops_working_is_renewed_once_by_git_and_by_the_api(world:
     assert _mintings(world) == [201, 201]
     world.github.apps.revoke_tokens()
     # The API is the first to notice now.
-    from agentrelay.workstream._github.address import parse_address
-    from agentrelay.workstream._github.client import GitHubClient
-
     address = parse_address("", api_url=world.github.api_url, full_name=_NAME)
     client = GitHubClient(address, token=app)
     assert client.request("GET", "/pulls/1", operation="read it").status == 200
@@ -255,9 +255,6 @@ def test_a_lane_whose_token_expired_meanwhile_goes_on(world: World) -> None:
 
 def test_the_api_that_refuses_every_token_is_asked_twice(world: World) -> None:
     """One renewal and one repetition, then the error names the app."""
-    from agentrelay.workstream._github.address import parse_address
-    from agentrelay.workstream._github.client import GitHubClient
-
     world.github.faults.add(Fault.status(401, path="/pulls", times=9))
     address = parse_address("", api_url=world.github.api_url, full_name=_NAME)
     client = GitHubClient(address, token=world.github_app())
@@ -429,9 +426,6 @@ def test_an_app_that_was_installed_anew_is_found_again(world: World) -> None:
 @pytest.mark.parametrize("path", ["/installation", _MINT])
 def test_minting_ends_within_the_deadline_of_the_api(world: World, path: str) -> None:
     """A byte now and then keeps nobody waiting past it, and the next try succeeds."""
-    from agentrelay.workstream._github.address import parse_address
-    from agentrelay.workstream._github.client import GitHubClient
-
     world.github.faults.add(Fault.dribble(1, 0.05, path=path))
     address = parse_address("", api_url=world.github.api_url, full_name=_NAME)
     # By clocks that stand still each request has half a second, whatever came before it.
@@ -465,8 +459,6 @@ def test_minting_without_a_deadline_has_one_of_its_own(world: World) -> None:
 
 def test_a_thread_that_waits_for_anothers_minting_keeps_its_own_deadline(world: World) -> None:
     """Who has less time than the one who mints gives up earlier."""
-    from agentrelay.workstream._policy import lend_time
-
     app = world.github_app(timeout_s=60)
     world.github.faults.add(Fault.silence(path=_MINT))
     with ThreadPoolExecutor(1) as pool:
@@ -481,11 +473,28 @@ def test_a_thread_that_waits_for_anothers_minting_keeps_its_own_deadline(world: 
             slow.result(60)
 
 
+def test_a_thread_with_time_left_does_not_share_the_end_of_anothers(world: World) -> None:
+    """Who minted ran out of time; who waited for it has more, and mints."""
+    app = world.github_app()
+    world.github.faults.add(Fault.silence(path=_MINT))
+
+    def hurry() -> str:
+        with lend_time(lambda: 0.5):
+            return _token(world, app)
+
+    with ThreadPoolExecutor(1) as pool:
+        hurried = pool.submit(hurry)
+        while world.github.faults.pending:
+            threading.Event().wait(0.005)
+        token = _token(world, app)
+        with pytest.raises(RemoteUnavailableError, match="no answer in time"):
+            hurried.result(30)
+    assert _token(world, app) == token
+    assert _mintings(world).count(201) == 1
+
+
 def test_a_failed_minting_is_repeated_with_a_question_and_not_with_a_write(world: World) -> None:
     """Only the policy repeats, and it repeats reading alone."""
-    from agentrelay.workstream._github.address import parse_address
-    from agentrelay.workstream._github.client import GitHubClient
-
     address = parse_address("", api_url=world.github.api_url, full_name=_NAME)
     policy = RetryPolicy(attempts=2, first_wait_s=0)
     client = GitHubClient(address, token=world.github_app(), policy=policy)

@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -424,10 +425,10 @@ def test_threads_that_wait_share_a_failure_and_each_gets_its_own_error(
             shelf.token_for(_ADDRESS, never, clock=clock, wait_s=30)
         told.append(caught.value)
 
-    def never() -> MintedToken:
+    def never(_: float) -> MintedToken:
         raise AssertionError("two threads minted")
 
-    def mint() -> MintedToken:
+    def mint(_: float) -> MintedToken:
         waiter.start()
         assert arrived.wait(30)
         raise error
@@ -440,18 +441,61 @@ def test_threads_that_wait_share_a_failure_and_each_gets_its_own_error(
     assert told[0] is not error
     # The next one tries again.
     assert (
-        shelf.token_for(_ADDRESS, lambda: _minted(20), clock=clock, wait_s=1).reveal() == "ghs_20"
+        shelf.token_for(_ADDRESS, lambda _: _minted(20), clock=clock, wait_s=1).reveal() == "ghs_20"
     )
+
+
+def test_a_minting_that_failed_is_tried_again_by_one_for_all_who_waited() -> None:
+    """Never two at a time; those who came before the second one share what comes of it."""
+    shelf, arrived, tries, alone = TokenShelf(), threading.Semaphore(0), [], threading.Lock()
+    shelf._held["octo/widgets"] = _minted(0)
+
+    def clock() -> float:
+        # The lock is held now, and is not given back before who asks knows what to wait for.
+        arrived.release()
+        return 100.0
+
+    def mint(left_s: float) -> MintedToken:
+        assert alone.acquire(blocking=False)
+        tries.append(left_s)
+        if len(tries) == 1:
+            for _ in range(9):
+                assert arrived.acquire(timeout=30)
+        alone.release()
+        raise RemoteUnavailableError(f"try {len(tries)}", url=_URL)
+
+    def ask() -> str:
+        with pytest.raises(RemoteUnavailableError) as caught:
+            shelf.token_for(_ADDRESS, mint, clock=clock, wait_s=60)
+        return caught.value.message
+
+    with ThreadPoolExecutor(9) as pool:
+        told = list(pool.map(lambda _: ask(), range(9)))
+    assert sorted(told) == ["try 1", *["try 2"] * 8]
+    assert tries[0] == 60
+    assert 0 < tries[1] < 60
+    with pytest.raises(RemoteUnavailableError, match="try 3"):
+        shelf.token_for(_ADDRESS, mint, clock=clock, wait_s=60)
+
+
+def test_who_wakes_late_shares_what_came_of_the_second_try() -> None:
+    """It was begun after this one came, and is over before it looks again."""
+    shelf = TokenShelf()
+    error = RemoteUnavailableError("no answer", url=_URL)
+    shelf._failed["octo/widgets"] = (0, error)
+    with pytest.raises(RemoteUnavailableError, match="no answer") as caught:
+        shelf.token_for(_ADDRESS, lambda _: _minted(1), clock=lambda: 0.0, wait_s=1)
+    assert caught.value is not error
 
 
 def test_waiting_for_another_thread_ends() -> None:
     """One that hangs keeps nobody for ever, and those who come later mint for themselves."""
     shelf = TokenShelf()
 
-    def mint() -> MintedToken:
+    def mint(_: float) -> MintedToken:
         with pytest.raises(RemoteUnavailableError, match=r"no token after 0\.01 s"):
             shelf.token_for(_ADDRESS, mint, clock=lambda: 0.0, wait_s=0.01)
-        later = shelf.token_for(_ADDRESS, lambda: _minted(2), clock=lambda: 0.0, wait_s=0.01)
+        later = shelf.token_for(_ADDRESS, lambda _: _minted(2), clock=lambda: 0.0, wait_s=0.01)
         assert later.reveal() == "ghs_2"
         return _minted(1)
 
@@ -462,12 +506,12 @@ def test_an_interrupted_thread_leaves_nobody_waiting() -> None:
     """The interrupt goes on its way, and the next one mints."""
     shelf = TokenShelf()
 
-    def interrupted() -> MintedToken:
+    def interrupted(_: float) -> MintedToken:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         shelf.token_for(_ADDRESS, interrupted, clock=lambda: 0.0, wait_s=1)
-    assert shelf.token_for(_ADDRESS, lambda: _minted(1), clock=lambda: 0.0, wait_s=1)
+    assert shelf.token_for(_ADDRESS, lambda _: _minted(1), clock=lambda: 0.0, wait_s=1)
 
 
 def test_a_token_that_is_still_good_outlives_a_server_that_gives_no_other() -> None:
@@ -477,7 +521,7 @@ def test_a_token_that_is_still_good_outlives_a_server_that_gives_no_other() -> N
     shelf = TokenShelf()
     shelf._held["octo/widgets"] = MintedToken(Secret("ghs_old"), renew_at=100.0, ends_at=300.0)
 
-    def mint() -> MintedToken:
+    def mint(_: float) -> MintedToken:
         asked.append(now[0])
         raise RemoteUnavailableError("no answer", url=_URL)
 

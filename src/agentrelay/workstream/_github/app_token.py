@@ -30,13 +30,12 @@ from agentrelay.workstream._github.connection import (
     import_github,
     user_agent,
 )
-from agentrelay.workstream._github.failures import scrub, translate, unusable
+from agentrelay.workstream._github.failures import is_passing, scrub, translate, unusable
 from agentrelay.workstream._redact import MASK
 from agentrelay.workstream.credentials import Secret, ca_bundle, proxy_for
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
     PullRequestError,
-    RateLimitedError,
     WorkstreamError,
 )
 
@@ -310,7 +309,7 @@ def _json_or_text(text: str) -> Any:
 def _explained(error: WorkstreamError, address: GitHubAddress, app: AppSettings) -> WorkstreamError:
     """Say of a refusal what it means for an app."""
     status = _UNAUTHORIZED if isinstance(error, CredentialsRejectedError) else None
-    if isinstance(error, PullRequestError) and not isinstance(error, RateLimitedError):
+    if isinstance(error, PullRequestError) and not is_passing(error):
         status = error.status
     hints = {
         401: f"check that {app.app_id} is the app's id or client id, that the private key from "

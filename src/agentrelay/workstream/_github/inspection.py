@@ -21,6 +21,7 @@ from agentrelay.workstream.errors import PullRequestError, WorkstreamError
 
 if TYPE_CHECKING:
     from agentrelay.workstream._github.client import GitHubClient
+    from agentrelay.workstream._github.transport import Answer
 
 __all__ = ["RepositoryFacts", "is_protected", "read_repository", "served_at_of"]
 
@@ -74,10 +75,13 @@ def read_repository(client: GitHubClient) -> RepositoryFacts:
     Raises:
         WorkstreamError: As :meth:`GitHubClient.request`.
     """
-    answer = client.request("GET", "", operation=_LOOK)
+
+    def check(answer: Answer) -> None:
+        if not isinstance(answer.data, dict) or not isinstance(answer.data.get("full_name"), str):
+            raise unusable(_LOOK, client.address, "it is not a repository")
+
+    answer = client.request("GET", "", operation=_LOOK, check=check)
     data, headers = answer.data, answer.headers
-    if not isinstance(data, Mapping) or not isinstance(data.get("full_name"), str):
-        raise unusable(_LOOK, client.address, "it is not a repository")
     role = data.get("permissions")
     role = role if isinstance(role, Mapping) else {}
     allowed = {name: data[key] for name, key in _METHODS.items() if key in data}
@@ -108,18 +112,28 @@ def is_protected(client: GitHubClient, branch: str) -> bool | None:
         branch: Short name.
 
     Returns:
-        ``None`` when there is no such branch, or the answer does not say.
+        ``None`` when there is no such branch.
 
     Raises:
         WorkstreamError: As :meth:`GitHubClient.request`.
     """
+    operation = "look at the branch"
+
+    def check(answer: Answer) -> bool:
+        found = _flag(answer.data, "protected") if isinstance(answer.data, dict) else None
+        if found is None:
+            raise unusable(operation, client.address, "it does not say whether it is protected")
+        return found
+
     try:
-        answer = client.request("GET", f"/branches/{quote(branch)}", operation="look at the branch")
+        answer = client.request(
+            "GET", f"/branches/{quote(branch)}", operation=operation, check=check
+        )
     except PullRequestError as error:
         if error.status == _NOT_FOUND:
             return None
         raise
-    return _flag(answer.data if isinstance(answer.data, Mapping) else {}, "protected")
+    return check(answer)
 
 
 def served_at_of(error: WorkstreamError) -> datetime | None:

@@ -206,23 +206,26 @@ class GitHubApp:
 
         name = self._full_name or path.strip("/").removesuffix(".git")
         address = self._address(name)
-        longest_s = min(float(_LONGEST_MINTING * self._timeout_s), lent_s())
-        settings = AppSettings(
-            self._app_id,
-            self._key(),
-            self.source,
-            self.permissions,
-            self._installation_id,
-            self._timeout_s,
-            longest_s,
-            self._clock,
-        )
         shelf = self._tokens()
+
+        def mint(longest_s: float) -> Any:
+            settings = AppSettings(
+                self._app_id,
+                self._key(),
+                self.source,
+                self.permissions,
+                self._installation_id,
+                self._timeout_s,
+                longest_s,
+                self._clock,
+            )
+            return mint_token(address, settings, shelf.memory)
+
         token: Secret = shelf.token_for(
             address,
-            lambda: mint_token(address, settings, shelf.memory),
+            mint,
             clock=self._clock,
-            wait_s=longest_s,
+            wait_s=min(float(_LONGEST_MINTING * self._timeout_s), lent_s()),
         )
         return token
 
