@@ -8,16 +8,24 @@ from typing import Final
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.pulls import PullRequest, update_pull_body
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import WorkstreamError
+from agentrelay.workstream.implementations._pull_head import (
+    Retarget,
+    amend_head,
+    read_retargets,
+    render_head,
+)
 from agentrelay.workstream.implementations._pull_section import (
     LONGEST_BODY_UNITS,
+    amend_body,
     find_section,
     refresh_body,
 )
 from agentrelay.workstream.implementations._pull_text import render_body
 
-__all__ = ["describe", "refresh_description"]
+__all__ = ["amend_description", "describe", "refresh_description"]
 
 # What is said about the description itself does not go into it: there it would be out of
 # date as soon as it could be written.
@@ -47,7 +55,15 @@ def describe(
         host=client.address.host,
         secrets=client.secrets_in_use(),
         longest_units=longest_units,
+        retargets=_retargets(runtime),
     )
+
+
+def _retargets(runtime: WorkstreamRuntime) -> tuple[Retarget, ...]:
+    """Return the times the lane got another target, which its record knows."""
+    signal_dir = runtime.state.signal_dir
+    record = None if signal_dir is None else _signals.read_record(signal_dir)
+    return read_retargets(record or {})
 
 
 def refresh_description(
@@ -59,6 +75,31 @@ def refresh_description(
     request stands all the same.
     """
     body = refresh_body(pull.body, lane.branch, partial(describe, runtime, lane, client))
+    _replace(runtime, lane, client, pull, body)
+
+
+def amend_description(
+    runtime: WorkstreamRuntime, lane: Lane, client: GitHubClient, pull: PullRequest
+) -> None:
+    """Bring the top of the library's section up to date, and leave what it says below.
+
+    For a process that does not know the tasks. A failure is a concern.
+    """
+    head = render_head(
+        runtime.spec, lane.branch, _retargets(runtime), secrets=client.secrets_in_use()
+    )
+    body = amend_body(pull.body, lane.branch, lambda content: amend_head(content, head))
+    _replace(runtime, lane, client, pull, body)
+
+
+def _replace(
+    runtime: WorkstreamRuntime,
+    lane: Lane,
+    client: GitHubClient,
+    pull: PullRequest,
+    body: str | None,
+) -> None:
+    """Write a body, if there is a new one; say so where it is somebody else's now."""
     if body is not None:
         try:
             update_pull_body(client, pull.number, body)
