@@ -17,12 +17,14 @@ from typing import Final
 from agentrelay.workstream import (
     LaneConflictError,
     RescuedWork,
+    WorkstreamGraph,
     WorkstreamRuntime,
     WorkstreamSpec,
     forget,
     reconcile,
     rescued,
     restore,
+    retarget_children,
 )
 from agentrelay.workstream.testing import World, commit_files, refs
 from fixtures import scenarios
@@ -219,6 +221,35 @@ def _reconcile(scene: scenarios.Scene) -> Case:
         runtime.state, runtime.artifacts = again.state, again.artifacts
 
     return Case(scene.repo, scene.runtime, act)
+
+
+# -- retarget
+
+
+def retarget_of_a_child(world: World) -> Case:
+    """Its parent was squashed into the target; it is submitted into the parent's branch."""
+    repo = world.clone()
+    graph = WorkstreamGraph("nightly", [WorkstreamSpec("lexer"), WorkstreamSpec("parser", "lexer")])
+    lanes = {spec.id: WorkstreamRuntime(graph.spec_for(spec.id)) for spec in graph.ordered()}
+    runner = world.runner(repo)
+    for name, lane in lanes.items():
+        runner.prepare(lane)
+        assert lane.state.worktree_path is not None
+        commit_files(lane.state.worktree_path, {f"{name}.py": "1\n"}, message=name)
+        runner.integrate(lane)
+    world.github.merge_pull(1, method="squash")
+    runner.check(lanes["lexer"])
+    integrator = world.integrator(repo, lane_timeout_s=_LANE_TIMEOUT_S)
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        (done,) = retarget_children(lanes["lexer"], [runtime], integrator)
+        if done.error is not None:
+            raise done.error
+        assert runtime.spec == graph.after_merge("lexer").spec_for("parser")
+        (body,) = [pull.body for pull in world.github.pulls() if pull.number == 2]
+        assert "**Retargeted:**" in str(body)
+
+    return Case(repo, lanes["parser"], act)
 
 
 CASES: Final = find_cases(sys.modules[__name__])

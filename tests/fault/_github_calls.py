@@ -26,14 +26,17 @@ from agentrelay.workstream._github.memory import Memory
 from agentrelay.workstream._github.merging import enable_auto_merge, enqueue, merge
 from agentrelay.workstream._github.opening import open_pull
 from agentrelay.workstream._github.pulls import find_pulls, get_pull, update_pull_body
+from agentrelay.workstream._github.retargeting import open_pull_into, retarget_pull
 from agentrelay.workstream.testing.faults import Fault
 from agentrelay.workstream.testing.github_server import GitHubServer
 
-__all__ = ["CALLS", "FAULTS", "HEAD", "NAME", "TOKEN", "Call", "Misbehaviour"]
+__all__ = ["CALLS", "FAULTS", "HEAD", "NAME", "NEXT", "TOKEN", "Call", "Misbehaviour"]
 
 NAME: Final = "octo/widgets"
 TOKEN: Final = "made-up-token-0123456789"
 HEAD: Final = "lane"
+# A branch that is there beside the default one.
+NEXT: Final = "next"
 
 _OK: Final = "succeeds"
 _CONCERN: Final = "concern"
@@ -163,6 +166,20 @@ def _enable(client: GitHubClient) -> str:
 def _enqueue(client: GitHubClient) -> str:
     (pull,) = find_pulls(client, head_branch=HEAD, base_branch="main")
     enqueue(client, pull)
+    return _OK
+
+
+def _retarget(client: GitHubClient) -> str:
+    # Looking first is what the step does as well.
+    (pull,) = find_pulls(client, head_branch=HEAD)
+    assert retarget_pull(client, pull, NEXT).base_branch == NEXT
+    return _OK
+
+
+def _ask_who_goes_into(client: GitHubClient) -> str:
+    found = open_pull_into(client, "main")
+    assert found is not None
+    assert found.number == 1
     return _OK
 
 
@@ -301,6 +318,7 @@ CALLS: Final = (
     ),
     Call("Merge: enable auto-merge", "POST", "/graphql$", _enable, _checked, pulls=1),
     Call("Merge: stand in the merge queue", "POST", "/graphql$", _enqueue, _queued, pulls=1),
+    Call("Retarget: change the base", "PATCH", "/pulls/1$", _retarget, _opened, pulls=1),
     Call(
         "Teardown: is a pull request open",
         "GET",
@@ -313,6 +331,14 @@ CALLS: Final = (
     Call("App: mint a token", "POST", "/access_tokens$", _find, token=_app),
     Call("Doctor: look at the repository", "GET", f"/repos/{NAME}$", _look_at_repository),
     Call("Doctor: look at the target", "GET", "/branches/[a-z0-9]+$", _look_at_branch),
+    Call(
+        "Teardown: is one open into the branch",
+        "GET",
+        r"/pulls\?.*base=main",
+        _ask_who_goes_into,
+        _opened,
+        pulls=1,
+    ),
 )
 
 

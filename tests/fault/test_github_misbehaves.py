@@ -28,9 +28,9 @@ from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream.testing._loopback import LoopbackServer
 from agentrelay.workstream.testing.faults import FaultKind
 from agentrelay.workstream.testing.github_server import GitHubServer
-from tests.fault._github_calls import CALLS, FAULTS, HEAD, NAME, TOKEN, Call, Misbehaviour
+from tests.fault._github_calls import CALLS, FAULTS, HEAD, NAME, NEXT, TOKEN, Call, Misbehaviour
 from tests.integration._clock import StillClock
-from tests.integration._github_client import make_remote
+from tests.integration._github_client import add_lane, make_remote
 from tests.integration._impatience import impatience
 
 _PAGE: Final = Path(__file__).parents[2] / "docs" / "github-faults.md"
@@ -150,6 +150,7 @@ def _keys_checked_once() -> Iterator[None]:
 def table(tmp_path_factory: pytest.TempPathFactory) -> _Table:
     """Return every cell; those that wait for the real clock do so at the same time."""
     bare, home = make_remote(tmp_path_factory.mktemp("remote")), tmp_path_factory.mktemp("home")
+    add_lane(bare, NEXT)
     wanted = [
         (call, fault, times)
         for fault in FAULTS

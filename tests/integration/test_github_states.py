@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pygit2
 import pytest
@@ -145,3 +145,37 @@ def test_a_second_pull_request_of_the_same_branches_keeps_the_first_one_closed(
     open_lane(server)
     answer = call(server, "PATCH", "/pulls/1", {"state": "open"})
     assert answer.json()["errors"][0]["message"] == ("A pull request already exists for octo:lane.")
+
+
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_one_into_a_merged_branch_that_is_deleted_goes_where_that_was_merged(
+    server: GitHubServer, bare: Path, method: Literal["merge", "squash"]
+) -> None:
+    """GitHub moves it, open as it was; without a merge it is closed."""
+    add_lane(bare, "child")
+    commit_files(bare, {"child.txt": "1\n"}, message="Child", branch="child")
+    open_lane(server)
+    server.open_pull(head="child", base="lane", title="Child")
+    server.merge_pull(1, method=method)
+    assert call(server, "DELETE", "/git/refs/heads/lane").status_code == 204
+    body = call(server, "GET", "/pulls/2").json()
+    assert (body["state"], body["base"]["ref"], body["base"]["sha"]) == (
+        "open",
+        "main",
+        tip(bare, "main"),
+    )
+
+
+def test_one_that_has_a_twin_there_is_closed_instead(server: GitHubServer, bare: Path) -> None:
+    """Two open ones of the same branches cannot be."""
+    add_lane(bare, "child")
+    commit_files(bare, {"child.txt": "1\n"}, message="Child", branch="child")
+    open_lane(server)
+    server.open_pull(head="child", base="lane", title="Child")
+    server.open_pull(head="child", base="main", title="Twin")
+    server.merge_pull(1)
+    assert call(server, "DELETE", "/git/refs/heads/lane").status_code == 204
+    assert [(pull.base, pull.state) for pull in server.pulls()[1:]] == [
+        ("lane", "closed"),
+        ("main", "open"),
+    ]

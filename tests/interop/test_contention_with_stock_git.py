@@ -78,9 +78,13 @@ def test_thirty_two_lanes_beside_a_stock_git_are_whole_and_nothing_of_its_user_i
         def tidy() -> None:
             gate.each_beside_some(_TIDYING, neighbour.work, lanes=len(LANES))
 
-        for step, check in (
-            *((crowd.prepare, lambda: whole(crowd, LANES)), (crowd.tear_down, lambda: gone(crowd))),
-        ) * ROUNDS:
+        def check_whole() -> None:
+            whole(crowd, LANES)
+
+        def check_gone() -> None:
+            gone(crowd)
+
+        for step, check in ((crowd.prepare, check_whole), (crowd.tear_down, check_gone)) * ROUNDS:
             neighbour.tidied.clear()
             gate.kept = 0
             gate.close()

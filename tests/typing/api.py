@@ -61,6 +61,7 @@ from agentrelay.workstream import (
     RepositoryError,
     RescuedWork,
     RestoredWork,
+    RetargetedChild,
     RetryPolicy,
     StandardWorkstreamRunner,
     TaskSummary,
@@ -87,6 +88,7 @@ from agentrelay.workstream import (
     record_merge,
     rescued,
     restore,
+    retarget_children,
     teardown_all,
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
@@ -653,7 +655,22 @@ def in_order(specs: list[WorkstreamSpec]) -> list[str]:
         graph.roots() + graph.children("a") + graph.ancestors("a"), tuple[WorkstreamSpec, ...]
     )
     assert_type(graph.spec_for("a"), WorkstreamSpec)
+    assert_type(graph.after_merge("a"), WorkstreamGraph)
     return [graph.branch_of(spec.id) for spec in graph.specs] + [graph.name, *graph.task_ids]
+
+
+def move_up(parent: WorkstreamRuntime, below: list[WorkstreamRuntime], repo: Path) -> list[str]:
+    """Retarget lanes and read every field of the results."""
+    integrator = GhWorkstreamIntegrator(repo)
+    done = assert_type(retarget_children(parent, below, integrator), list[RetargetedChild])
+    retarget_children(parent, iter(below), integrator, check=MergeCheck(MergeVerdict.MERGED))
+    retarget_children(parent, below, integrator, None)  # type: ignore[call-arg]  # settings are passed by name
+    for child in done:
+        assert_type(child.pull_request_url, Optional[str])
+        assert_type(child.reason, Optional[str])
+        assert_type(child.changed, bool)
+        assert_type(child.error, Optional[Exception])
+    return [f"{child.workstream_id} {child.old_target} {child.new_target}" for child in done]
 
 
 # --- will it merge? ---------------------------------------------------------------------

@@ -69,6 +69,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "reconcile",
         "RescuedWork",
         "RestoredWork",
+        "RetargetedChild",
         "clone",
         "diagnose",
         "forget",
@@ -77,6 +78,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "preview_pairs",
         "rescued",
         "restore",
+        "retarget_children",
         "teardown_all",
     ),
     "implementations.checkout_progress": ("CheckoutProgress",),
@@ -96,6 +98,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "implementations.workstream_clone": ("CloneProgress", "clone"),
     "implementations.workstream_workspace": ("LaneStatus", "LaneWorkspace", "open_lane"),
+    "implementations.workstream_retarget": ("RetargetedChild", "retarget_children"),
     "implementations.workstream_rescue": (
         "RescuedWork",
         "RestoredWork",

@@ -63,6 +63,29 @@ def test_a_child_is_cut_from_its_parent_and_targets_it() -> None:
     assert TREE.spec_for("b") is TREE.spec("b")
 
 
+def test_children_of_a_merged_workstream_move_up() -> None:
+    """They get its parent and its target; it stays without children, the others as they were."""
+    top = WorkstreamGraph(
+        "nightly",
+        [*(each for each in TREE.specs if each.id != "a"), spec("a", merge_target_branch="next")],
+        task_ids=TREE.task_ids,
+    )
+    after = top.after_merge("a")
+    assert ids(after.specs) == ids(top.specs)
+    assert after.task_ids == top.task_ids
+    for name in ("a.1", "a.2"):
+        moved = spec(name, base_branch="next", merge_target_branch="next")
+        assert after.spec(name) == after.spec_for(name) == moved
+    assert after.children("a") == ()
+    assert after.spec_for("a.1.x") == top.spec_for("a.1.x")
+    below = TREE.after_merge("a.1")
+    branch = TREE.branch_of("a")
+    assert below.spec_for("a.1.x") == spec(
+        "a.1.x", "a", base_branch=branch, merge_target_branch=branch
+    )
+    assert TREE.after_merge("b") == TREE
+
+
 def test_a_graph_of_derived_specifications_is_sound() -> None:
     """What the graph derives, a graph accepts."""
     again = WorkstreamGraph("nightly", [TREE.spec_for(each.id) for each in TREE.ordered()])
@@ -81,7 +104,9 @@ def test_a_graph_is_a_value() -> None:
         TREE.name = "x"  # type: ignore[misc]  # that is the point
 
 
-@pytest.mark.parametrize("ask", ["spec", "spec_for", "branch_of", "children", "ancestors"])
+@pytest.mark.parametrize(
+    "ask", ["spec", "spec_for", "branch_of", "children", "ancestors", "after_merge"]
+)
 def test_an_unknown_id_is_refused_by_name(ask: str) -> None:
     """No question about a workstream that is not there has an answer."""
     with pytest.raises(LaneNameError, match="'nightly'") as caught:
@@ -204,3 +229,47 @@ def test_what_is_accepted_can_be_made(
     for branch in [*map(graph.branch_of, placed), *(task_branch("g", task) for task in tasks)]:
         repo.references.create(f"refs/heads/{branch}", tip)
     shutil.rmtree(where)
+
+
+@given(parents=st.lists(st.integers(min_value=-1, max_value=11), min_size=1, max_size=12))
+@tries(60)
+def test_relations_agree_with_each_other(parents: list[int]) -> None:
+    """Children and ancestors are two sides of one thing, and each lane targets the nearest."""
+    specs = [
+        spec(f"w{number}", f"w{parent}" if 0 <= parent < number else None)
+        for number, parent in enumerate(parents)
+    ]
+    graph = WorkstreamGraph("g", specs)
+    for each in graph.specs:
+        above = graph.ancestors(each.id)
+        assert (each in graph.roots()) == (not above)
+        for below in graph.children(each.id):
+            assert graph.ancestors(below.id) == (each, *above)
+        target = graph.spec_for(each.id).merge_target_branch
+        assert target == (graph.branch_of(above[0].id) if above else "main")
+    everybody = [each.id for each in graph.specs if each not in graph.roots()]
+    assert sorted(everybody) == sorted(
+        child.id for each in graph.specs for child in graph.children(each.id)
+    )
+
+
+@given(
+    parents=st.lists(st.integers(min_value=-1, max_value=11), min_size=1, max_size=12),
+    data=st.data(),
+)
+@tries(60)
+def test_merging_all_from_the_top_leaves_everybody_at_the_top(
+    parents: list[int], data: st.DataObject
+) -> None:
+    """In whatever order that has parents first, each merge keeps the graph sound."""
+    specs = [
+        spec(f"w{number}", f"w{parent}" if 0 <= parent < number else None)
+        for number, parent in enumerate(parents)
+    ]
+    graph = WorkstreamGraph("g", data.draw(st.permutations(specs)))
+    for each in graph.ordered():
+        # Its ancestors were merged, so it goes where they went.
+        assert graph.spec_for(each.id).merge_target_branch == "main"
+        graph = graph.after_merge(each.id)
+    assert graph.roots() == graph.specs
+    assert set(ids(graph.specs)) == {each.id for each in specs}

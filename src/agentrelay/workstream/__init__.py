@@ -90,6 +90,7 @@ if TYPE_CHECKING:
         Reconciliation,
         RescuedWork,
         RestoredWork,
+        RetargetedChild,
         clone,
         diagnose,
         forget,
@@ -100,6 +101,7 @@ if TYPE_CHECKING:
         reconcile,
         rescued,
         restore,
+        retarget_children,
         teardown_all,
     )
 
@@ -153,6 +155,7 @@ __all__ = [
     "RepositoryError",
     "RescuedWork",
     "RestoredWork",
+    "RetargetedChild",
     "RetryPolicy",
     "StandardWorkstreamRunner",
     "TaskSummary",
@@ -179,6 +182,7 @@ __all__ = [
     "record_merge",
     "rescued",
     "restore",
+    "retarget_children",
     "teardown_all",
 ]
 

@@ -17,6 +17,7 @@ from agentrelay.workstream.cli.merges import check, watch
 from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
 from agentrelay.workstream.cli.reconcile import reconcile
 from agentrelay.workstream.cli.rescue import forget, rescued, restore
+from agentrelay.workstream.cli.retarget import retarget
 from agentrelay.workstream.cli.status import status
 from agentrelay.workstream.cli.workspace import clone, lane
 
@@ -102,6 +103,7 @@ for _command in (
     integrate,
     check,
     watch,
+    retarget,
     teardown,
     status,
     rescued,

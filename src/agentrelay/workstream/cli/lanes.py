@@ -17,6 +17,7 @@ from agentrelay.workstream import (
     LaneConflictError,
     WorkstreamArtifacts,
     WorkstreamError,
+    WorkstreamGraph,
     WorkstreamRuntime,
     WorkstreamSpec,
     prepare_all,
@@ -98,6 +99,12 @@ class Place:
     help="Branch the lanes' pull requests ask to be merged into. "
     "The one of an earlier prepare unless given, else main.",
 )
+@click.option(
+    "--parent",
+    metavar="ID",
+    help="Workstream of the graph that the lanes are below: they are cut from its branch, and "
+    "go into it, unless --base or --target says otherwise. Prepare it first.",
+)
 @remote_options
 @output_options
 @click.pass_context
@@ -107,6 +114,7 @@ def prepare(
     ids: tuple[str, ...],
     base: str | None,
     target: str | None,
+    parent: str | None,
     **given: Any,
 ) -> None:
     """Provision lanes: branch, linked worktree, push.
@@ -122,7 +130,7 @@ def prepare(
     meter = Meter()
 
     def fresh(workstream_id: str) -> WorkstreamRuntime:
-        return _fresh(place, workstream_id, base=base, target=target)
+        return _fresh(place, workstream_id, base=base, target=target, parent=parent)
 
     def step(workstream_id: str) -> LaneReport:
         from agentrelay.workstream.cli.report import LaneReport
@@ -246,7 +254,7 @@ def split_options(given: dict[str, Any]) -> tuple[Place, dict[str, Any]]:
 
 
 def _fresh(
-    place: Place, workstream_id: str, *, base: str | None, target: str | None
+    place: Place, workstream_id: str, *, base: str | None, target: str | None, parent: str | None
 ) -> WorkstreamRuntime:
     """Return a runtime to prepare, with what an earlier prepare was told.
 
@@ -263,6 +271,9 @@ def _fresh(
         pass
     else:
         spec, artifacts.merge_pr_url = earlier.spec, earlier.artifacts.merge_pr_url
+    if parent is not None:
+        specs = [WorkstreamSpec(parent), replace(spec, parent_workstream_id=parent)]
+        spec = WorkstreamGraph(place.graph, specs).spec_for(workstream_id)
     if base is not None:
         spec = replace(spec, base_branch=base)
     if target is not None:

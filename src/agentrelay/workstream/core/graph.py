@@ -104,6 +104,32 @@ class WorkstreamGraph:
         branch = self.branch_of(spec.parent_workstream_id)
         return dataclasses.replace(spec, base_branch=branch, merge_target_branch=branch)
 
+    def after_merge(self, workstream_id: str) -> WorkstreamGraph:
+        """Return the graph as it is once a workstream is merged: its children move up.
+
+        A child of it gets its parent, and, as base and merge target, what
+        :meth:`spec_for` has it merged into. The merged workstream stays, without
+        children. Where it has none, the graph is the same.
+
+        Raises:
+            LaneNameError: The graph has none of that id.
+        """
+        merged = self.spec_for(workstream_id)
+        target = merged.merge_target_branch
+        children = {child.id for child in self.children(workstream_id)}
+        moved = [
+            dataclasses.replace(
+                spec,
+                parent_workstream_id=merged.parent_workstream_id,
+                base_branch=target,
+                merge_target_branch=target,
+            )
+            if spec.id in children
+            else spec
+            for spec in self.specs
+        ]
+        return WorkstreamGraph(self.name, moved, task_ids=self.task_ids)
+
     def branch_of(self, workstream_id: str) -> str:
         """Return the short name of a workstream's integration branch.
 

@@ -43,6 +43,10 @@ from agentrelay.workstream.implementations.workstream_rescue import (
     rescued,
     restore,
 )
+from agentrelay.workstream.implementations.workstream_retarget import (
+    RetargetedChild,
+    retarget_children,
+)
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 from agentrelay.workstream.implementations.workstream_workspace import (
     LaneStatus,
@@ -74,6 +78,7 @@ __all__ = [
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
+    "RetargetedChild",
     "clone",
     "diagnose",
     "forget",
@@ -84,5 +89,6 @@ __all__ = [
     "reconcile",
     "rescued",
     "restore",
+    "retarget_children",
     "teardown_all",
 ]

@@ -268,17 +268,18 @@ def see_remote(run: CleanUp, there: Mapping[str, str | None]) -> None:
 def _why_branches_stay(run: CleanUp, api: ApiAccess) -> str | None:
     """Return why both branches stay, or ``None`` when they may go.
 
-    GitHub is asked, unless the target has the very commits: GitHub then has merged the
-    pull request itself. Equal content proves nothing of the kind.
+    GitHub is asked. Where the target has the very commits it has merged the pull request
+    itself; equal content proves nothing of the kind. One into the branch may be open still.
     """
     repository = run.repository
     tips = [tip for tip in (repository.resolve(run.lane.branch_ref), run.remote_tip) if tip]
     targets = [tip for tip in map(repository.resolve, run.target_refs) if tip is not None]
-    if all(any(repository.contains(tip, target) for target in targets) for tip in tips):
+    is_merged = all(any(repository.contains(tip, target) for target in targets) for tip in tips)
+    if is_merged and run.remote_tip is None:
+        # Nothing is deleted at the remote.
         return None
-    return why_branches_stay(
-        run.runtime, run.lane, api, "" if run.remote is None else run.remote.url
-    )
+    url = "" if run.remote is None else run.remote.url
+    return why_branches_stay(run.runtime, run.lane, api, url, is_merged=is_merged)
 
 
 def _note_ending(run: CleanUp) -> None:

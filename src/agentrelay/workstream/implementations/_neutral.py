@@ -26,12 +26,17 @@ from typing import Final
 
 from agentrelay.workstream.implementations._blocks import Code, read_blocks
 
-__all__ = ["GAP", "neutral_line", "neutral_lines", "printable", "show_name"]
+__all__ = ["GAP", "neutral_line", "neutral_lines", "printable", "show_link", "show_name"]
 
 GAP: Final = "\u200b"
 
 # No name git or GitHub accepts is longer.
 _LONGEST_NAME: Final = 300
+
+# A URL that cannot end the Markdown link it is put into.
+_LINK: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[A-Za-z0-9._~/%?&=+,;:!$-]*)?")
+_LONGEST_LINK: Final = 300
+_PULL_NUMBER: Final = re.compile(r"/pull/(\d{1,12})$")
 
 # Controls except line feed and tab; lone surrogates, which no JSON can carry; marks
 # that reorder text on the screen, so that it reads unlike it is; letters nobody can see.
@@ -158,6 +163,14 @@ def show_name(text: str) -> str:
     # A space each is dropped again by the reader; it keeps backticks apart.
     pad = " " if name.startswith("`") or name.endswith("`") else ""
     return f"{ticks}{pad}{name}{pad}{ticks}"
+
+
+def show_link(url: str) -> str:
+    """Link to a pull request; anything but a plain web address is shown as text."""
+    if len(url) > _LONGEST_LINK or not _LINK.fullmatch(url):
+        return show_name(url)
+    number = _PULL_NUMBER.search(url)
+    return f"[pull request {number[1]}]({url})" if number else f"[pull request]({url})"
 
 
 def _without_outer_blanks(lines: list[str]) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LONGEST_BODY_UNITS",
+    "amend_body",
     "count_units",
     "find_section",
     "refresh_body",
@@ -135,6 +136,38 @@ def refresh_body(existing_body: str, branch_name: str, render: Callable[[int], s
         section = there
     body = existing_body[: first.start] + section + kept
     return None if body == existing_body or count_units(body) > _MOST_UNITS else body
+
+
+def amend_body(existing_body: str, branch_name: str, amend: Callable[[str], str]) -> str | None:
+    """Return a body with a part of a lane's section changed, and everything else as it was.
+
+    For who does not know all that the section says. Only a section that is whole and
+    unchanged is amended; what people wrote stays, byte for byte.
+
+    Args:
+        existing_body: Body as GitHub has it.
+        branch_name: The lane's integration branch.
+        amend: Returns the new content, given what is between the markers now.
+
+    Returns:
+        The new body, or ``None`` when there is nothing to change.
+    """
+    for section in _find(existing_body, _escape(branch_name))[0]:
+        there = existing_body[section.start : section.end]
+        begin = _BEGIN.match(there)
+        if not section.is_intact or begin is None:
+            continue
+        content = there[begin.end() : there.rindex("<!-- agentrelay:")]
+        amended = wrap_section(
+            amend(content.replace("\r\n", "\n").strip("\n")), branch_name, tasks=section.tasks
+        )
+        if _tidy(amended) == _tidy(there):
+            return None
+        if "\r\n" in there:
+            amended = amended.replace("\n", "\r\n")
+        body = existing_body[: section.start] + amended + existing_body[section.end :]
+        return None if count_units(body) > _MOST_UNITS else body
+    return None
 
 
 def count_units(text: str) -> int:

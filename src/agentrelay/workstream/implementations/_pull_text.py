@@ -20,8 +20,10 @@ from agentrelay.workstream.implementations._neutral import (
     neutral_line,
     neutral_lines,
     printable,
+    show_link,
     show_name,
 )
+from agentrelay.workstream.implementations._pull_head import render_head
 from agentrelay.workstream.implementations._pull_section import (
     LONGEST_BODY_UNITS,
     count_units,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from agentrelay.workstream.core.runtime import TaskSummary
     from agentrelay.workstream.core.workstream import WorkstreamSpec
+    from agentrelay.workstream.implementations._pull_head import Retarget
 
 __all__ = ["lines_of", "render_body", "render_merge_message", "render_merge_title", "render_title"]
 
@@ -46,10 +49,6 @@ _MOST_MERGE_LINES: Final = 50
 _FOLDED_LINES: Final = 12
 _FOLDED_CHARACTERS: Final = 1_000
 
-# A URL that cannot end the Markdown link it is put into.
-_LINK: Final = re.compile(r"https?://[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[A-Za-z0-9._~/%?&=+,;:!$-]*)?")
-_LONGEST_LINK: Final = 300
-_PULL_NUMBER: Final = re.compile(r"/pull/(\d{1,12})$")
 _LEADING_BLANKS: Final = re.compile(r"(?:[ \t]*+\n)*+")
 
 _MORE: Final = "[…]"
@@ -169,6 +168,7 @@ def render_body(
     host: str = "github.com",
     secrets: Iterable[str] = (),
     longest_units: int = LONGEST_BODY_UNITS,
+    retargets: Iterable[Retarget] = (),
 ) -> str:
     """Return the library's section of a pull request's body: all of a new one's, in Markdown.
 
@@ -185,6 +185,7 @@ def render_body(
         secrets: Values to mask besides what looks like a secret.
         longest_units: Longest text to return, in UTF-16 units. What matters least is
             cut first, and a notice says so.
+        retargets: The times the workstream got another target, oldest first.
 
     Returns:
         A section between the markers by which
@@ -193,7 +194,7 @@ def render_body(
     """
     page = _Page(host, tuple(secrets))
     tasks, others, own = page.read(summaries, concerns)
-    head = page.head(spec, branch_name)
+    head = render_head(spec, branch_name, retargets, secrets=page.secrets)
     # Whoever edits the body sees the markers.
     marked = redact(branch_name, *page.secrets)
 
@@ -283,26 +284,6 @@ class _Page:
         own = [self.clean(text) for is_own, text in notes if is_own]
         return tasks, [self.clean(text) for is_own, text in notes if not is_own], own
 
-    def name(self, text: str) -> str:
-        """Show a name as code."""
-        return show_name(redact(text, *self.secrets))
-
-    def head(self, spec: WorkstreamSpec, branch_name: str) -> str:
-        """Say what this is, and between which branches."""
-        lines = [
-            f"This brings the work of workstream {self.name(spec.id)} together.",
-            "It was opened by a program and waits for review.",
-            "",
-            f"- **Workstream:** {self.name(spec.id)}",
-        ]
-        if spec.parent_workstream_id is not None:
-            lines.append(f"- **Parent:** {self.name(spec.parent_workstream_id)}")
-        lines += [
-            f"- **Branches:** {self.name(branch_name)} into {self.name(spec.merge_target_branch)}",
-            f"- **Cut from:** {self.name(spec.base_branch)}",
-        ]
-        return "\n".join(lines)
-
     def sections(
         self,
         tasks: Sequence[_Task],
@@ -330,7 +311,7 @@ class _Page:
         if task.role:
             first += f" by {show_name(task.role)}"
         if task.pr_url:
-            first += f": {_link(task.pr_url)}"
+            first += f": {show_link(task.pr_url)}"
         lines, cut = [first], False
         if task.description:
             shown, cut = self._text(task.description, budget.description)
@@ -387,14 +368,6 @@ def _fold(lines: list[str], label: str) -> list[str]:
     count = f"{len(lines)} lines" if len(lines) > 1 else "one long line"
     summary = f"<summary>{label}, {count}</summary>"
     return ["<details>", summary, "", *lines, "", "</details>"]
-
-
-def _link(url: str) -> str:
-    """Link to a pull request; anything but a plain web address is shown as text."""
-    if len(url) > _LONGEST_LINK or not _LINK.fullmatch(url):
-        return show_name(url)
-    number = _PULL_NUMBER.search(url)
-    return f"[pull request {number[1]}]({url})" if number else f"[pull request]({url})"
 
 
 def _cut_line(text: str, longest: int) -> str:

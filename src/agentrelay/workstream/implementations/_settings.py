@@ -19,12 +19,16 @@ from agentrelay.workstream.implementations._access import ApiAccess
 
 if TYPE_CHECKING:
     from agentrelay.workstream.core.runtime import WorkstreamRuntime
+    from agentrelay.workstream.implementations.workstream_integrator import (
+        GhWorkstreamIntegrator,
+    )
     from agentrelay.workstream.implementations.workstream_preparer import GitWorkstreamPreparer
     from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 
 __all__ = [
     "access_to_clean_up",
     "access_to_prepare",
+    "access_to_submit",
     "check_places",
     "lane_to_prepare",
 ]
@@ -112,6 +116,40 @@ def access_to_clean_up(teardown: GitWorkstreamTeardown) -> tuple[RemoteAccess, A
     return (
         RemoteAccess(
             teardown.remote, token, teardown.ssh_key, deadline_s=teardown.network_timeout_s
+        ),
+        api,
+    )
+
+
+def access_to_submit(integrator: GhWorkstreamIntegrator) -> tuple[RemoteAccess, ApiAccess]:
+    """Return how an integrator reaches the remote and GitHub.
+
+    Raises:
+        RepositoryError: A setting is of another kind.
+        WorkstreamError: The token is.
+    """
+    check_places(
+        repo_path=integrator.repo_path,
+        remote=integrator.remote,
+        ssh_key=integrator.ssh_key,
+    )
+    check_seconds("lane_timeout_s", integrator.lane_timeout_s)
+    check_seconds("network_timeout_s", integrator.network_timeout_s)
+    check_whole_seconds("api_timeout_s", integrator.api_timeout_s)
+    # Sealed when the integrator was made; it may have been set since.
+    token = seal_token(integrator.token)
+    api = ApiAccess(
+        token,
+        integrator.api_url,
+        integrator.full_name,
+        integrator.api_timeout_s,
+        integrator.policy,
+        integrator.head_full_name,
+    )
+    api.check()
+    return (
+        RemoteAccess(
+            integrator.remote, token, integrator.ssh_key, deadline_s=integrator.network_timeout_s
         ),
         api,
     )

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional, Union
 
-from agentrelay.workstream._durations import check_seconds, check_whole_seconds
 from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream._policy import RetryPolicy
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
@@ -107,31 +106,11 @@ class GhWorkstreamIntegrator:
             CredentialsRejectedError: The token was refused, or none was found.
             RemoteUnavailableError: No usable answer in time.
         """
-        from agentrelay.workstream._git.remotes import RemoteAccess
-        from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._extras import check_draft, read_extras
-        from agentrelay.workstream.implementations._settings import check_places
+        from agentrelay.workstream.implementations._settings import access_to_submit
         from agentrelay.workstream.implementations._submit import submit
 
-        check_places(
-            repo_path=self.repo_path,
-            remote=self.remote,
-            ssh_key=self.ssh_key,
-        )
-        check_seconds("lane_timeout_s", self.lane_timeout_s)
-        check_seconds("network_timeout_s", self.network_timeout_s)
-        check_whole_seconds("api_timeout_s", self.api_timeout_s)
-        # Sealed when this was made; it may have been set since.
-        token = seal_token(self.token)
-        api = ApiAccess(
-            token,
-            self.api_url,
-            self.full_name,
-            self.api_timeout_s,
-            self.policy,
-            self.head_full_name,
-        )
-        api.check()
+        access, api = access_to_submit(self)
         check_draft(self.draft)
         extras = read_extras(
             labels=self.labels,
@@ -149,9 +128,7 @@ class GhWorkstreamIntegrator:
         submit(
             Lane.from_branch(Path(self.repo_path), branch, spec.id),
             workstream_runtime,
-            access=RemoteAccess(
-                self.remote, token, self.ssh_key, deadline_s=self.network_timeout_s
-            ),
+            access=access,
             api=api,
             lane_timeout_s=self.lane_timeout_s,
             draft=self.draft,

@@ -217,7 +217,31 @@ class HostedRepository:
         """Let every open pull request follow its refs."""
         for pull in self.pulls.values():
             if pull.state == "open":
+                self._leave_merged_base(git, pull, now)
                 _follow(git, pull, self.head_tip(git, pull.head, pull.fork), now)
+
+    def _leave_merged_base(self, git: pygit2.Repository, pull: Pull, now: datetime) -> None:
+        """Move a pull request whose base was merged and deleted to where that was merged.
+
+        Source:
+            "Working with branches", docs.github.com: only of the same repository, and
+            only where the branch was the head of a merged pull request. One that cannot
+            be there, because its twin is, is closed.
+        """
+        for merged in sorted(self.pulls.values(), key=lambda one: -one.number):
+            if (merged.head, merged.fork, merged.merged) != (pull.base, None, True):
+                continue
+            base = branch_tip(git, merged.base)
+            if branch_tip(git, pull.base) is not None or base is None:
+                return
+            if any(
+                (other.state, other.head, other.base, other.fork)
+                == ("open", pull.head, merged.base, pull.fork)
+                for other in self.pulls.values()
+            ):
+                return
+            pull.base, pull.base_sha, pull.updated_at = merged.base, base, now
+            return
 
 
 class Store:
