@@ -248,7 +248,7 @@ class _Backend(BaseHTTPRequestHandler):
             input=body,
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=120,
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "GIT_PROJECT_ROOT": str(self.root),
