@@ -17,7 +17,8 @@ import pytest
 
 from agentrelay.workstream.credentials import knows_host
 from agentrelay.workstream.testing import commit_files
-from tests.integration._doctor import ask, closed_port, levels, problems, set_url, skipped
+from tests._ports import closed_port
+from tests.integration._doctor import ask, levels, problems, set_url, skipped
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
