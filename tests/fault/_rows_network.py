@@ -8,9 +8,10 @@ from typing import Final, TypedDict
 
 from agentrelay.workstream import PushRejectedError, RemoteError, RemoteUnavailableError
 from agentrelay.workstream.testing import Fault, RefUpdate
+from tests._ports import closed_port
 from tests.fault._injectors import Inject, at_github, pointed_at, row
 from tests.fault._matrix import BRANCH, REF, Place, Row, Step
-from tests.fault._trouble import closed_port, impatience, overtime
+from tests.fault._trouble import impatience, overtime
 
 __all__ = ["ROWS"]
 

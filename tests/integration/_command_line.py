@@ -74,6 +74,6 @@ def terminal(
             patch.setattr(sys, "stderr", stream)
             yield sent
     finally:
-        reader.join(10)
+        reader.join(60)
         os.close(reading)
     sent.append(received.decode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pygit2
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from agentrelay.workstream.testing import World
 
-__all__ = ["ask", "closed_port", "levels", "picture", "problems", "set_url", "skipped"]
+__all__ = ["ask", "levels", "picture", "problems", "set_url", "skipped"]
 
 
 def ask(world: World, repo: Path, **settings: Any) -> dict[str, Finding]:
@@ -48,13 +47,6 @@ def skipped(found: dict[str, Finding]) -> set[str]:
     skips = {name for name, one in found.items() if one.sentence.startswith("not checked: ")}
     assert all(found[name].level is FindingLevel.NOTE for name in skips)
     return skips
-
-
-def closed_port() -> int:
-    """Return a port of this machine on which nobody listens."""
-    with socket.socket() as visitor:
-        visitor.bind(("127.0.0.1", 0))
-        return int(visitor.getsockname()[1])
 
 
 def set_url(repo: Path, url: str) -> None:

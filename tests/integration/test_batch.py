@@ -520,19 +520,21 @@ def test_a_configuration_that_stays_locked_stops_a_batch_and_not_its_repetition(
     repo: Path, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lanes without an upstream are not handed out; one that cannot lose it stays on record."""
-    monkeypatch.setattr(
-        locks, "Backoff", functools.partial(locks.Backoff, deadline_s=0.05, longest_s=0.01)
-    )
+    hurried = functools.partial(locks.Backoff, deadline_s=0.05, longest_s=0.01)
     lock = repo / ".git" / "config.lock"
     lock.write_text("somebody's")
-    results = prepare(repo, lanes())
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "Backoff", hurried)
+        results = prepare(repo, lanes())
     assert {type(result.error) for result in results.values()} == {LaneBusyError}
     lock.unlink()
     runtimes = lanes()
     assert {result.error for result in prepare(repo, runtimes).values()} == {None}
     assert_whole(repo, bare, *NAMES)
     lock.write_text("somebody's")
-    tear_down(repo, runtimes)
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "Backoff", hurried)
+        tear_down(repo, runtimes)
     assert {bool(runtime.artifacts.concerns) for runtime in runtimes} == {True}
     assert "could not delete the local branch" in runtimes[0].artifacts.concerns[0]
     assert lock.read_text() == "somebody's"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agentrelay.workstream import diagnose
+from tests._ports import closed_port
 from tests.integration._command_line import run, terminal
-from tests.integration._doctor import closed_port, set_url
+from tests.integration._doctor import set_url
 
 if TYPE_CHECKING:
     from click.testing import Result

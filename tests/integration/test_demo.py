@@ -24,7 +24,7 @@ OPEN_BRANCH = "refs/heads/agentrelay/nightly/rounding/integration"
 def test_the_demo_tells_its_story_in_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal: status 0, every part told, no control character, nothing left."""
     monkeypatch.setenv("PATH", "")
-    before = set(threading.enumerate())
+    before = threading.enumerate()
     result = CliRunner().invoke(program, ["demo"])
     assert (result.exit_code, result.stderr) == (0, "")
     assert "\x1b" not in result.stdout
@@ -37,7 +37,10 @@ def test_the_demo_tells_its_story_in_plain_lines(monkeypatch: pytest.MonkeyPatch
     assert any(line.startswith("Nothing left this machine: ") for line in lines)
     (directory,) = (line.split()[-1] for line in lines if line.startswith("  directory"))
     assert not Path(directory).exists()
-    assert set(threading.enumerate()) == before
+    for thread in set(threading.enumerate()) - {*before}:
+        # Some are at their last line.
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_the_demo_ends_with_a_table_of_lanes() -> None:

@@ -247,7 +247,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
         (Fault.rate_limit(), None),
         (Fault.rate_limit(retry_after_s=3), "3"),
         (Fault.rate_limit(secondary=True), None),
-        (Fault.rate_limit(secondary=True, retry_after_s=60, reset_s=5), "60"),
+        (Fault.rate_limit(secondary=True, retry_after_s=60, reset_s=500), "60"),
     ],
 )
 def test_a_rate_limit_is_recognised_by_a_client(

@@ -45,7 +45,7 @@ def run_git(
         capture_output=True,
         input=os.fsencode(given),
         check=False,
-        timeout=60,
+        timeout=120,
     )
     # As bytes until here: text mode would change the ends of lines.
     return subprocess.CompletedProcess(

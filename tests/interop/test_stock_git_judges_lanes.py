@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,7 @@ class _Backend(BaseHTTPRequestHandler):
             input=body,
             capture_output=True,
             check=False,
-            timeout=60,
+            timeout=120,
             env={
                 "PATH": os.environ.get("PATH", os.defpath),
                 "GIT_PROJECT_ROOT": str(self.root),
@@ -344,25 +345,19 @@ def ssh(bare: Path, tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
     for name in ("host", "good"):
         key = str(tmp_path / name)
         subprocess.run([KEYGEN, "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    Path("/run/sshd").mkdir(exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "sshd_config"
-    config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path / 'host'}\n"
-        f"AuthorizedKeysFile {tmp_path / 'good.pub'}\nStrictModes no\nPidFile none\n"
-        "PasswordAuthentication no\nPermitRootLogin yes\nLogLevel INFO\n"
-    )
-    server = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, text=True
-    )
-    assert server.stderr is not None
-    for line in server.stderr:
-        if "Server listening" in line:
+    with suppress(PermissionError):  # where only root may make it, only root needs it
+        Path("/run/sshd").mkdir(exist_ok=True)
+    for _ in range(5):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # Somebody else may take the port before it does.
+        server = _start_sshd(SSHD, tmp_path, port)
+        if server is not None:
             break
     else:
         pytest.skip("sshd does not start here")
+    assert server.stderr is not None
     drain = threading.Thread(target=server.stderr.read, daemon=True)
     drain.start()
     user = os.environ.get("USER") or "root"
@@ -371,6 +366,26 @@ def ssh(bare: Path, tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
     server.wait()
     drain.join()
     server.stderr.close()
+
+
+def _start_sshd(program: str, tmp_path: Path, port: int) -> subprocess.Popen[str] | None:
+    """Start an ssh server, and return it once it listens; ``None`` if it does not."""
+    config = tmp_path / "sshd_config"
+    config.write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path / 'host'}\n"
+        f"AuthorizedKeysFile {tmp_path / 'good.pub'}\nStrictModes no\nPidFile none\n"
+        "PasswordAuthentication no\nPermitRootLogin yes\nLogLevel INFO\n"
+    )
+    server = subprocess.Popen(
+        [program, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    for line in server.stderr:
+        if "Server listening" in line:
+            return server
+    server.wait()
+    server.stderr.close()
+    return None
 
 
 @pytest.fixture

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from agentrelay.workstream._git import locks
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import Backoff, hold, until_free
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
@@ -276,6 +279,22 @@ def test_what_stays_busy_is_given_up_in_bounded_time() -> None:
     assert 0.05 <= caught.value.waited_s <= time.monotonic() - started
     assert isinstance(caught.value.__cause__, LockedError)
     assert ".lock" in str(caught.value.hint)
+
+
+def test_a_machine_that_stood_still_is_not_taken_for_a_lock_that_stayed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much time is over, nothing is given up after a look or two."""
+    readings = itertools.count(step=3600.0)
+    monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: next(readings)))
+    failures = [LockedError("locked")] * 5
+
+    def attempt() -> str:
+        if failures:
+            raise failures.pop()
+        return "done"
+
+    assert until_free(attempt, busy=_is_locked, what="do it", backoff=_SHORT) == "done"
 
 
 def test_without_any_time_there_is_exactly_one_try() -> None:

@@ -7,6 +7,7 @@ two different files under one name.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -30,6 +31,10 @@ T = TypeVar("T")
 # milliseconds; threads of one process queue on a lock of their own and never poll. Thirty
 # processes that looked every two milliseconds would keep a core busy with looking.
 _POLL_S: Final = 0.005
+# How often a short wait looks at least, unless it is not to wait at all. Where a machine
+# stands still, all the time is over between two looks, and whoever held the lock has not
+# had any of it either.
+_FEWEST_LOOKS: Final = 8
 
 
 class _ThreadLock:
@@ -133,7 +138,8 @@ class Backoff:
     """How to wait for something that another program holds for a moment.
 
     Attributes:
-        deadline_s: Longest total wait, in seconds.
+        deadline_s: Longest total wait, in seconds; longer by what a few looks take where
+            the machine stood still meanwhile. 0 is one look.
         first_s: First pause; each further one is longer, with jitter.
         longest_s: Longest single pause.
     """
@@ -155,7 +161,7 @@ def reading(attempt: Callable[[], T], *, torn: Callable[[Exception], bool]) -> T
 
     Raises:
         Exception: What ``attempt`` raised, if that does not change within half a second of
-            its first failure.
+            its first failure, and in a few tries.
     """
     try:
         return until_free(attempt, busy=torn, what="read", backoff=Backoff(deadline_s=0.5))
@@ -190,7 +196,7 @@ def until_free(
     policy = backoff or Backoff()
     found_locked: float | None = None
     pause_s = policy.first_s
-    while True:
+    for looks in itertools.count(1):
         try:
             return attempt()
         except Exception as error:
@@ -199,7 +205,7 @@ def until_free(
             # From the first time it was locked: an attempt may take long before it is.
             found_locked = time.monotonic() if found_locked is None else found_locked
             waited_s = time.monotonic() - found_locked
-            if waited_s >= policy.deadline_s:
+            if waited_s >= policy.deadline_s and (not policy.deadline_s or looks >= _FEWEST_LOOKS):
                 message = f"cannot {what}: locked by another program for {waited_s:.1f} s ({error})"
                 raise LaneBusyError(
                     message,
@@ -210,3 +216,4 @@ def until_free(
         # Full jitter: two waiters that collided once do not collide for ever.
         threading.Event().wait(random.uniform(policy.first_s, pause_s))  # noqa: S311 - not a secret
         pause_s = min(policy.longest_s, pause_s * 2)
+    raise AssertionError("it is looked at for ever, or given up")
