@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from pygit2.enums import FileMode
 from agentrelay.workstream import WorkstreamRuntime, WorkstreamSpec
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.testing import World, refs
+from tests.fault._lane_operations import operation_commits, patches
 from tests.fault._objects import contents, leave_dead_lock, reachable
 
 __all__ = ["GRAPH", "MEDDLING", "Clone", "Place", "all_objects", "index_blobs"]
@@ -182,6 +183,8 @@ class Place:
         }
         for blob in index_blobs(self.admin_dir / "index"):
             found[self.admin_dir / "index" / blob] = blob
+        for path, data in patches(self.admin_dir).items():
+            found[path] = str(pygit2.hash(data))
         return found
 
     def lost(self, before: dict[Path, str], there: set[str]) -> set[Path]:
@@ -278,9 +281,19 @@ MEDDLING: Final[dict[str, Callable[[Place, Path], None]]] = {
 }
 
 
-def all_objects(clones: list[Clone], world: World) -> set[str]:
-    """Return everything that some ref of the clones or the remote leads to."""
+def all_objects(
+    clones: list[Clone], world: World, *, tracking: bool = True, without: Collection[str] = ()
+) -> set[str]:
+    """Return everything that the clones or the remote hold on to.
+
+    Args:
+        clones: The clones. What an operation under way in a worktree leads to counts.
+        world: Has the remote.
+        tracking: Whether remote-tracking refs count.
+        without: Full names of refs that do not count.
+    """
     found = reachable(world.remote_path)
     for clone in clones:
-        found |= reachable(clone.repo)
+        under_way = operation_commits(clone)
+        found |= reachable(clone.repo, tracking=tracking, without=without, besides=under_way)
     return found

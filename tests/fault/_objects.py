@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pygit2
@@ -15,7 +16,13 @@ __all__ = ["contents", "leave_dead_lock", "reachable"]
 HEX_LENGTH = 40
 
 
-def reachable(repo: Path, *, tracking: bool = True) -> set[str]:
+def reachable(
+    repo: Path,
+    *,
+    tracking: bool = True,
+    without: Collection[str] = (),
+    besides: Iterable[str] = (),
+) -> set[str]:
     """Return every object that a repository holds on to: commits, trees, blobs.
 
     That is what its refs lead to and the HEADs of its worktrees, as for ``git gc``.
@@ -23,13 +30,19 @@ def reachable(repo: Path, *, tracking: bool = True) -> set[str]:
     Args:
         repo: The repository.
         tracking: Whether remote-tracking refs count.
+        without: Full names of refs that do not count.
+        besides: Ids of further objects that count, and what they lead to.
     """
     handle = pygit2.Repository(str(repo))
     found: set[str] = set()
     pending = [
-        str(reference.resolve().target)
-        for reference in handle.references.objects
-        if tracking or not reference.name.startswith("refs/remotes/")
+        *besides,
+        *(
+            str(reference.resolve().target)
+            for reference in handle.references.objects
+            if reference.name not in without
+            and (tracking or not reference.name.startswith("refs/remotes/"))
+        ),
     ]
     for head in Path(handle.path, "worktrees").glob("*/HEAD"):
         text = head.read_bytes().strip().decode("ascii", "replace")

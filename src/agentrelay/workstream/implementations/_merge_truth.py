@@ -147,7 +147,8 @@ def put_question(
     """
     spec, branch = runtime.spec, runtime.state.branch_name
     if branch is None:
-        raise WorkstreamError(f"workstream '{spec.id}' has no integration branch")
+        message = f"workstream '{spec.id}' has no integration branch"
+        raise WorkstreamError(message, hint="Prepare the workstream first.")
     lane = Lane.from_branch(repo_path, branch, spec.id)
     tip = repository.resolve(lane.branch_ref)
     is_known = runtime.artifacts.merge_pr_url is not None

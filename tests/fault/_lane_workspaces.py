@@ -1,0 +1,131 @@
+"""What an agent without a git does in its lane: the verbs of a workspace."""
+
+from __future__ import annotations
+
+import pygit2
+from hypothesis import event
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from agentrelay.workstream import (
+    LaneStatus,
+    LaneWorkspace,
+    NothingToCommitError,
+    errors,
+    open_lane,
+)
+from agentrelay.workstream.testing import read_tree
+from tests._examples import refusal
+from tests.fault._lane_machine import PLACES, Key, LaneWorld, assert_says_what_to_do
+from tests.fault._lane_places import Place
+
+__all__ = ["Workspaces"]
+
+
+def head_of(place: Place) -> str:
+    """Return the commit a lane's worktree is at."""
+    return str(pygit2.Repository(str(place.worktree)).head.target)
+
+
+class Workspaces(LaneWorld):
+    """Rules for status, commit, push and pull."""
+
+    def _open(self, place: Place) -> tuple[LaneWorkspace | None, errors.WorkstreamError | None]:
+        found: list[LaneWorkspace] = []
+        error = refusal(lambda: found.append(open_lane(place.runtime, token=self.world.token)))
+        return (found[0] if found else None), error
+
+    @rule(key=PLACES)
+    def look(self, key: Key) -> None:
+        """Where a lane stands is told without a change; where it does not, it is said."""
+        place = self.places[key]
+        found: list[LaneStatus] = []
+        picture = place.picture()
+        workspace, error = self._open(place)
+        if workspace is not None:
+            error = self.verb([], lambda: refusal(lambda: found.append(workspace.status())))
+        assert place.picture() == picture
+        if error is not None:
+            assert_says_what_to_do(error)
+            return
+        if place.is_open:
+            assert found[0].commit_id == head_of(place)
+
+    @precondition(lambda self: any(place.is_open for place in self.places.values()))
+    @rule(data=st.data())
+    def commit(self, data: st.DataObject) -> None:
+        """Everything is in the new commit, on top of the last one, or nothing was done."""
+        keys = [key for key, place in self.places.items() if place.is_open]
+        place = self.places[data.draw(st.sampled_from(keys))]
+        workspace, error = self._open(place)
+        before = head_of(place)
+        if workspace is not None:
+            committed = workspace
+            # As with "git add": what was only staged is replaced by what the file has.
+            error = self.verb(
+                [place], lambda: refusal(lambda: committed.commit("All")), staged_counts=False
+            )
+        event("commit: " + ("done" if error is None else type(error).__name__))
+        if error is not None:
+            assert_says_what_to_do(error)
+            assert head_of(place) == before
+            if isinstance(error, NothingToCommitError):
+                assert committed.status().is_clean
+            return
+        handle = pygit2.Repository(str(place.worktree))
+        now = handle[handle.head.target].peel(pygit2.Commit)
+        assert str(now.parent_ids[0]) == before
+        assert place.tip == str(now.id)
+        assert committed.status().is_clean
+        assert not (place.admin_dir / "MERGE_HEAD").exists()
+        there = read_tree(place.worktree, str(now.id))
+        files = {
+            path.relative_to(place.worktree).as_posix()
+            for path in place.worktree.rglob("*")
+            if path.is_file() and path != place.worktree / ".git"
+        }
+        assert set(there) == files
+
+    @rule(key=PLACES)
+    def push(self, key: Key) -> None:
+        """The remote has the lane's commits, or what it had."""
+        place = self.places[key]
+        ref, there = place.lane.branch_ref, self.there
+        workspace, error = self._open(place)
+        if workspace is not None:
+            sent = workspace
+            error = self.verb([place], lambda: refusal(sent.push), moves=[ref])
+        event("push: " + ("done" if error is None else type(error).__name__))
+        now = self.there.get(ref)
+        if error is not None:
+            assert_says_what_to_do(error)
+            assert now == there.get(ref)
+            return
+        assert now is not None
+        assert now == place.tip
+        assert ref not in there or self.contains(there[ref], now)
+        if self.owners.get(place.id) != place.clone.name:
+            self.owners[place.id] = None
+
+    @rule(key=PLACES)
+    def pull(self, key: Key) -> None:
+        """The lane follows the remote forward, or stays where it was."""
+        place = self.places[key]
+        before = place.tip
+        workspace, error = self._open(place)
+        if workspace is not None:
+            following = workspace
+            error = self.verb([place], lambda: refusal(following.pull))
+        event("pull: " + ("done" if error is None else type(error).__name__))
+        if error is not None:
+            assert_says_what_to_do(error)
+            assert place.tip == before
+            return
+        now = place.tip
+        assert before is not None
+        assert now is not None
+        handle = place.clone.handle
+        assert now == before or handle.descendant_of(now, before)
+        theirs = self.there.get(place.lane.branch_ref)
+        assert theirs is not None
+        assert now == theirs or handle.descendant_of(now, theirs)
