@@ -154,8 +154,10 @@ class UploadDoor(Door):
     What comes before the push passes, and so does everything once ``times`` are over.
     """
 
+    ALWAYS: Final = 99
+
     def __init__(
-        self, behind: int, *, after_bytes: int, then: Literal["cut", "stall"], times: int = 99
+        self, behind: int, *, after_bytes: int, then: Literal["cut", "stall"], times: int = ALWAYS
     ) -> None:
         """Listen in front of port ``behind``.
 
