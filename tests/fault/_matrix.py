@@ -365,6 +365,7 @@ class Place:
         text = re.sub(r"\b\d+ bytes\b", "N bytes", text)
         text = re.sub(r"(/deeper-down)+\S*", "/deeper-down/...", text)
         text = re.sub(r"SSL error: .*", "SSL error", text)
+        text = re.sub(r"(?<=failed to start SSH session): (?!Timed)[\w -]+", "", text)
         # Which of these libgit2 says of a cut answer depends on how the bytes arrived.
         text = re.sub(
             r"http parser did not consume entire buffer: Invalid EOF state"
@@ -373,7 +374,7 @@ class Place:
             "unexpected EOF",
             text,
         )
-        text = re.sub(r"(?<=pack_git2_)[0-9a-f]+|\b[0-9a-f]{16}\b", "RANDOM", text)
+        text = re.sub(r"(?<=_git2_)[0-9a-f]+|\b[0-9a-f]{16}\b", "RANDOM", text)
         text = re.sub(r"(?<=objects/)[0-9a-f]{2}/[0-9a-f]{38}\b", "OBJECT", text)
         return re.sub(r"(?<=for )\d+\.\d s\b", "N s", text)
 

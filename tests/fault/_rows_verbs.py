@@ -39,7 +39,7 @@ from tests.fault._rows_hosts import (
 )
 from tests.fault._rows_machine import extension, full_disk, read_only
 from tests.fault._rows_network import a_hook_that_declines, nobody_listens, planned, silence
-from tests.fault._trouble import UploadDoor, few_descriptors, impatience
+from tests.fault._trouble import SshDoor, UploadDoor, closed_port, few_descriptors, impatience
 from tests.fault._verbs import VERBS, Touches, Verb, do
 
 __all__ = ["rows_besides"]
@@ -130,6 +130,30 @@ def _impatient_push() -> Iterator[None]:
         yield
 
 
+def ssh(greeting: bytes, then: Literal["close", "hang"]) -> Inject:
+    """Let the remote be an ssh address where no server, or another one, is."""
+
+    @contextmanager
+    def inject(place: Place) -> Iterator[None]:
+        with ExitStack() as stack:
+            door = stack.enter_context(SshDoor(greeting, then))
+            address = f"ssh://git@127.0.0.1:{door.port}/octo/widgets.git"
+            stack.enter_context(pointed_at(place, address))
+            if then == "hang":
+                stack.enter_context(impatience(200))
+            yield
+            assert door.asked
+
+    return inject
+
+
+@contextmanager
+def no_ssh_server(place: Place) -> Iterator[None]:
+    """Let the remote be an ssh address where nobody listens."""
+    with pointed_at(place, f"ssh://git@127.0.0.1:{closed_port()}/octo/widgets.git"):
+        yield
+
+
 def _garbage_record(place: Place) -> Any:
     """Let the lane's record hold garbage."""
     return written(place.lane.signal_dir / "lane.json", b"\xff{ no record \0")
@@ -168,6 +192,22 @@ def _kinds() -> Iterator[Kind]:
     remote, disk = Touches.REMOTE, Touches.DISK
     yield Kind("nobody listens", remote, _always(nobody_listens), gone, ("127.0.0.1:PORT",))
     yield Kind("connected, and never answered", remote, _always(silence), gone, ("REMOTE",))
+    there, session = "ssh://127.0.0.1:PORT", "failed to start SSH session"
+    yield Kind("ssh: nobody listens", remote, _always(no_ssh_server), gone, (there,))
+    yield Kind(
+        "ssh: a server of another kind",
+        remote,
+        _always(ssh(b"HTTP/1.1 400 Bad Request\r\n\r\n", "close")),
+        gone,
+        (there, session),
+    )
+    yield Kind(
+        "ssh: a server that greets and hangs",
+        remote,
+        _always(ssh(b"SSH-2.0-double\r\n", "hang")),
+        gone,
+        (there, session, "Timed out"),
+    )
     yield Kind(
         "the pack is cut in the middle",
         Touches.DOWNLOAD,

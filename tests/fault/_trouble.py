@@ -33,6 +33,7 @@ if sys.platform != "win32":
 
 __all__ = [
     "Door",
+    "SshDoor",
     "TlsDoor",
     "UploadDoor",
     "certificate",
@@ -123,6 +124,28 @@ class Door:
         first = connection.recv(65536)
         self.asked.append(first)
         self._answer(first, connection)
+
+
+class SshDoor(Door):
+    """A door at which no ssh server is: one that says something else, or nothing any more."""
+
+    def __init__(self, greeting: bytes, then: Literal["close", "hang"]) -> None:
+        """Listen for ssh clients.
+
+        Args:
+            greeting: What each is told at once.
+            then: Whether the connection ends then, or stays without a word.
+        """
+        self._greeting = greeting
+        self._then = then
+        super().__init__(lambda _first, _connection: None)
+
+    def receive(self, connection: socket.socket) -> None:
+        """Greet, and be silent."""
+        connection.sendall(self._greeting)
+        self.asked.append(connection.recv(65536))
+        if self._then == "hang":
+            self._over.wait()
 
 
 class TlsDoor(Door):
