@@ -29,7 +29,8 @@ from agentrelay.workstream.testing import World, commit_files, refs
 
 __all__ = ["BRANCH", "NEWS", "REF", "Place", "Row", "Seen", "Step", "assert_no_secret"]
 
-Step = Literal["prepare", "integrate", "teardown", "whole life"]
+# "prepare", "integrate", "teardown", a "whole life" of the three, or a verb of ``_verbs``.
+Step = str
 
 BRANCH: Final = "agentrelay/nightly/parser/integration"
 REF: Final = f"refs/heads/{BRANCH}"
@@ -137,6 +138,7 @@ class Place:
         self.repo = self.world.clone(by=self.over)
         self.git_dir = self.repo / ".git"
         commit_files(self.bare, NEWS, message="news", branch="main")
+        self.made.parent.mkdir()
         (self.root / "neighbour").mkdir()
         (self.root / "neighbour" / "precious.txt").write_text("precious")
         (self.home / "notes.txt").write_text("notes")
@@ -160,6 +162,11 @@ class Place:
     def admin_dir(self) -> Path:
         """The entry of the lane's worktree."""
         return self.git_dir / "worktrees" / self.lane.admin_name
+
+    @property
+    def made(self) -> Path:
+        """Where a clone goes that is made."""
+        return self.root / "made" / "clone"
 
     def handle(self) -> pygit2.Repository:
         """Open the clone."""
@@ -242,6 +249,8 @@ class Place:
         # The double cannot look at its repository while that one, too, is broken.
         with contextlib.suppress(pygit2.GitError, OSError):
             parts += [f"pull request {pull.state}" for pull in self.world.github.pulls()]
+        if self.made.exists():
+            parts.append("a clone")
         return f"{', '.join(parts)}; status {self.runtime.status.value}"
 
     def picture(self) -> dict[str, Any]:
@@ -280,6 +289,8 @@ class Place:
                 for entry in config
                 if entry.name.startswith(f"branch.{BRANCH}.")
             ),
+            "made": sorted(str(path.relative_to(self.made.parent)) for path in self._made_files()),
+            "made refs": refs(self.made) if self.made.exists() else None,
             "exclude": (self.git_dir / "info" / "exclude").read_text(),
             "debris": sorted(
                 path.relative_to(self.git_dir).as_posix()
@@ -294,6 +305,10 @@ class Place:
                 or path.name.startswith("new-")
             ),
         }
+
+    def _made_files(self) -> list[Path]:
+        """Return what is where clones are made, but for what is git's own."""
+        return [path for path in self.made.parent.rglob("*") if ".git" not in path.parts]
 
     def the_users(self) -> dict[str, Any]:
         """Return what is the user's, byte for byte: files, HEAD, index and refs."""
@@ -312,6 +327,7 @@ class Place:
     def surroundings(self) -> dict[str, Any]:
         """Return everything near the repository that is not its own, byte for byte."""
         own = [self.git_dir, self.repo / ".worktrees", self.repo / ".workflow", self.bare]
+        own.append(self.made.parent)
         return {
             str(path): _content(path)
             for top in (self.root, self.home)
@@ -347,14 +363,17 @@ class Place:
         text = re.sub(r"\b\d+ bytes\b", "N bytes", text)
         text = re.sub(r"(/deeper-down)+\S*", "/deeper-down/...", text)
         text = re.sub(r"SSL error: .*", "SSL error", text)
+        text = re.sub(r"(?<=failed to start SSH session): (?!Timed)[\w -]+", "", text)
         # Which of these libgit2 says of a cut answer depends on how the bytes arrived.
         text = re.sub(
             r"http parser did not consume entire buffer: Invalid EOF state"
-            r"|could not read from socket: Connection reset by peer",
+            r"|could not (?:read from|write to) socket: (?:Connection reset by peer|Broken pipe)"
+            r"|error (?:receiving data from|sending data to) socket: \S.*?(?=\.|$)",
             "unexpected EOF",
             text,
         )
-        text = re.sub(r"(?<=pack_git2_)[0-9a-f]+", "RANDOM", text)
+        text = re.sub(r"(?<=_git2_)[0-9a-f]+|\b[0-9a-f]{16}\b", "RANDOM", text)
+        text = re.sub(r"(?<=objects/)[0-9a-f]{2}/[0-9a-f]{38}\b", "OBJECT", text)
         return re.sub(r"(?<=for )\d+\.\d s\b", "N s", text)
 
 

@@ -36,6 +36,10 @@ What needs root or Linux keeps its row where there is none. REPO is the clone, R
 BRANCH the lane's branch (or its ref's end), COMMIT an id, HOME the user's home. `prepare` and
 `integrate` raise; `teardown` never does, so its rows show the lane's concerns. A `whole life` is
 all three in a row, with committed and uncommitted work, the pull request being merged in between.
+
+The last part is a product: each verb in `tests/fault/_verbs.py` says what it touches, each fault in
+`tests/fault/_rows_verbs.py` what it hits, and every pair that meets is a row, unless one above is
+that very row already. A new verb is one entry.
 """
 
 _COLUMNS: Final = ("injected", "during", "the caller saw", "afterwards", "tried again")

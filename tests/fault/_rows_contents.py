@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pygit2
 from pygit2.enums import ObjectType
 
 from agentrelay.workstream import LaneNameError, RepositoryError, WorkstreamError, WorkstreamSpec
-from agentrelay.workstream.testing import read_tree
+from agentrelay.workstream.testing import read_tree, refs
 from tests.fault._injectors import Inject
 from tests.fault._matrix import REF, Place, Row, Step
 
 __all__ = ["ROWS"]
 
 Entry = tuple[int, bytes, str]
+# Makes a tree from place, repository and a blob's id; returns its id.
+Make = Callable[[Place, pygit2.Repository, str], str]
 
 
 _NAMES: Final = "Hostile names"
@@ -56,9 +59,61 @@ def _tree(repo: pygit2.Repository, entries: Sequence[Entry]) -> str:
     return _object(repo, ObjectType.TREE, b"".join(lines))
 
 
-def holding(
-    make: Callable[[Place, pygit2.Repository, str], str], *, is_clean: bool = False
-) -> Inject:
+def _commit(place: Place, repo: pygit2.Repository, ref: str, make: Make) -> str:
+    """Commit a tree of any kind to a branch; return the commit's id."""
+    tree = make(place, repo, _object(repo, ObjectType.BLOB, b"hostile\n"))
+    who = "A <a@example.com> 1800000000 +0000"
+    lines = f"tree {tree}\nparent {repo.references[ref].target}\n"
+    lines += f"author {who}\ncommitter {who}\n\nhostile\n"
+    made = _object(repo, ObjectType.COMMIT, lines.encode())
+    repo.references.create(ref, made, force=True)
+    return made
+
+
+def committed(make: Make) -> Inject:
+    """Let the agent have committed a tree, with plumbing: the worktree has none of it."""
+
+    @contextmanager
+    def inject(place: Place) -> Iterator[None]:
+        repo = place.handle()
+        made = _commit(place, repo, REF, make)
+        yield
+        tips = [repo.references[ref].peel(pygit2.Commit).id for ref in refs(place.repo)]
+        assert any(str(tip) == made for tip in tips)
+
+    return inject
+
+
+def left_behind(make: Callable[[Path], None]) -> Inject:
+    """Let the agent have left files that no commit has."""
+
+    @contextmanager
+    def inject(place: Place) -> Iterator[None]:
+        make(place.worktree)
+        yield
+        assert not place.worktree.exists()
+
+    return inject
+
+
+def _many_files(worktree: Path) -> None:
+    """Write a folder of many files."""
+    (worktree / "many").mkdir()
+    for number in range(1000):
+        (worktree / "many" / f"file-{number:05}").write_text("x")
+
+
+def _deep_ignored(worktree: Path) -> None:
+    """Nest folders that git ignores, deeper than libgit2 looks and less than a path is long."""
+    (worktree / ".gitignore").write_text("d/\n")
+    path = worktree
+    for _ in range(150):
+        path /= "d"
+        path.mkdir()
+    (path / "leaf.txt").write_text("precious")
+
+
+def holding(make: Make, *, is_clean: bool = False) -> Inject:
     """Let the base branch hold a tree for a while.
 
     Args:
@@ -70,13 +125,7 @@ def holding(
     def inject(place: Place) -> Iterator[None]:
         repo = pygit2.Repository(str(place.bare))
         before = repo.references["refs/heads/main"].target
-        blob = _object(repo, ObjectType.BLOB, b"hostile\n")
-        tree = make(place, repo, blob)
-        author = pygit2.Signature("A", "a@example.com", 1_800_000_000, 0)
-        lines = f"tree {tree}\nparent {before}\nauthor A <a@example.com> {author.time} +0000\n"
-        lines += f"committer A <a@example.com> {author.time} +0000\n\nhostile\n"
-        made = _object(repo, ObjectType.COMMIT, lines.encode())
-        repo.references.create("refs/heads/main", made, force=True)
+        _commit(place, repo, "refs/heads/main", make)
         yield
         if is_clean:
             assert pygit2.Repository(str(place.worktree)).status() == {}
@@ -95,7 +144,7 @@ def _over_a_link(place: Place, repo: pygit2.Repository, blob: str) -> str:
     return _tree(repo, [(_LINK, b"sub", outside), (_TREE, b"sub", inner)])
 
 
-def _entry(name: bytes, *, mode: int = _BLOB) -> Callable[[Place, pygit2.Repository, str], str]:
+def _entry(name: bytes, *, mode: int = _BLOB) -> Make:
     """One entry of a name; a folder gets a file called ``config``."""
 
     def make(_: Place, repo: pygit2.Repository, blob: str) -> str:
@@ -110,6 +159,14 @@ def _deep(_: Place, repo: pygit2.Repository, blob: str) -> str:
     ident = _tree(repo, [(_BLOB, b"bottom", blob)])
     for _level in range(500):
         ident = _tree(repo, [(_TREE, b"deeper-down", ident)])
+    return ident
+
+
+def _nested(_: Place, repo: pygit2.Repository, blob: str) -> str:
+    """A tree nearly as deep as libgit2 looks."""
+    ident = _tree(repo, [(_BLOB, b"bottom", blob)])
+    for _level in range(90):
+        ident = _tree(repo, [(_TREE, b"d", ident)])
     return ident
 
 
@@ -232,6 +289,28 @@ def _rows() -> Iterator[Row]:
     yield row("prepare", "a tree deeper than a path may be long", holding(_deep), wrong, **cleaned)
     stands = {"comparable": False, "over": "path"}
     yield row("prepare", "a directory of 1000 files", holding(_wide, is_clean=True), None, **stands)
+    yield row("prepare", "folders nested 90 deep", holding(_nested, is_clean=True), None, **stands)
+    for what, make in (
+        ("a directory of 1000 files", _wide),
+        ("folders nested 90 deep", _nested),
+        ("a tree deeper than a path may be long", _deep),
+        ("an entry called '.git'", _entry(b".git", mode=_TREE)),
+    ):
+        yield row("teardown", f"the agent committed {what}", committed(make), None, **stands)
+    yield row(
+        "teardown",
+        "the agent left a folder of 1000 files",
+        left_behind(_many_files),
+        None,
+        **stands,
+    )
+    yield row(
+        "teardown",
+        "the agent left ignored folders nested 150 deep",
+        left_behind(_deep_ignored),
+        None,
+        **stands,
+    )
     yield row("prepare", "an entry whose name is a path", holding(_entry(b"a/b")), None, **stands)
     yield row(
         "prepare",

@@ -22,7 +22,15 @@ from tests.fault._injectors import Inject, at_github, pointed_at, row
 from tests.fault._matrix import BRANCH, REF, Place, Row
 from tests.fault._trouble import TlsDoor, certificate
 
-__all__ = ["ROWS"]
+__all__ = [
+    "ROWS",
+    "a_redirect",
+    "a_wrong_token",
+    "between",
+    "delete_at_remote",
+    "push_theirs",
+    "take_back",
+]
 
 _RACES: Final = "Others, at the same time"
 _CREDENTIALS: Final = "Credentials and hosts"
@@ -62,12 +70,12 @@ def between(act: Callable[[Place], None], undo: Callable[[Place], None]) -> Inje
     return inject
 
 
-def _push_theirs(place: Place) -> None:
+def push_theirs(place: Place) -> None:
     """Commit to the lane's branch at the remote, as somebody else."""
     commit_files(place.bare, {"theirs.txt": "theirs"}, message="theirs", branch=BRANCH)
 
 
-def _take_back(place: Place) -> None:
+def take_back(place: Place) -> None:
     """Move the remote's branch back to where the lane was when it was made."""
     assert place.runtime.state.base_commit is not None
     remote = pygit2.Repository(str(place.bare))
@@ -81,7 +89,7 @@ def read_message(place: Place) -> str:
     return tip.message
 
 
-def _delete_at_remote(place: Place) -> None:
+def delete_at_remote(place: Place) -> None:
     """Delete the lane's branch at the remote."""
     pygit2.Repository(str(place.bare)).references.delete(REF)
 
@@ -96,10 +104,10 @@ def _push_again(place: Place) -> None:
 @contextmanager
 def a_branch_of_another_clone(place: Place) -> Iterator[None]:
     """Let another clone have pushed the lane's branch long ago."""
-    _push_theirs(place)
+    push_theirs(place)
     yield
     assert read_message(place) == "theirs"
-    _delete_at_remote(place)
+    delete_at_remote(place)
 
 
 @contextmanager
@@ -131,9 +139,11 @@ def no_such_remote(place: Place) -> Iterator[None]:
 @contextmanager
 def a_wrong_token(place: Place) -> Iterator[None]:
     """Pass a token the server does not know; it is offered once."""
+    asked = len(place.world.git.requests)
     with set_token(place, "ghp_" + "0123456789" * 3):
         yield
-    offered = [entry for entry in place.world.git.requests if "authorization" in entry.headers]
+    sent = place.world.git.requests[asked:]
+    offered = [entry for entry in sent if "authorization" in entry.headers]
     assert len(offered) == 1
 
 
@@ -204,7 +214,7 @@ def _rows() -> Iterator[Row]:
         part,
         "prepare",
         "the remote branch is created between look and push",
-        between(_push_theirs, _delete_at_remote),
+        between(push_theirs, delete_at_remote),
         LeaseLostError,
         "stale info",
         again="they deleted theirs, then the same call",
@@ -213,7 +223,7 @@ def _rows() -> Iterator[Row]:
         part,
         "integrate",
         "the remote branch moves on between look and push",
-        between(_push_theirs, _take_back),
+        between(push_theirs, take_back),
         LeaseLostError,
         "stale info",
         again="they took theirs back, then the same call",
@@ -222,7 +232,7 @@ def _rows() -> Iterator[Row]:
         part,
         "integrate",
         "the remote branch is deleted between look and push",
-        between(_delete_at_remote, _push_again),
+        between(delete_at_remote, _push_again),
         LeaseLostError,
         "is not there any more",
         again="they pushed it again, then the same call",
@@ -231,7 +241,7 @@ def _rows() -> Iterator[Row]:
         part,
         "teardown",
         "the remote branch moves on between look and deletion",
-        between(_push_theirs, _take_back),
+        between(push_theirs, take_back),
         LeaseLostError,
         "stale info",
         again="they took theirs back, then the same call",
@@ -240,7 +250,7 @@ def _rows() -> Iterator[Row]:
         part,
         "teardown",
         "the remote branch is deleted between look and deletion",
-        between(_delete_at_remote, lambda _place: None),
+        between(delete_at_remote, lambda _place: None),
         None,
     )
     yield row(

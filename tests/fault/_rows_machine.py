@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import pygit2
@@ -20,7 +21,7 @@ from tests.fault._injectors import Inject, Where, in_git, written
 from tests.fault._matrix import Place, Row, Step
 from tests.fault._trouble import few_descriptors, mounted_tmpfs, no_privileges, small_files
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "extension", "full_disk", "read_only"]
 
 _OWNER: Final = "Repository and configuration"
 _FORMAT: Final = "Formats libgit2 cannot read"
@@ -122,24 +123,34 @@ def a_corrupt_object(place: Place) -> Iterator[None]:
     path.write_bytes(data)
 
 
-@contextmanager
-def a_full_disk(place: Place) -> Iterator[None]:
-    """Move the repository to a disk without a free block."""
-    aside = place.repo.with_name("aside")
-    place.repo.rename(aside)
-    place.repo.mkdir()
-    with mounted_tmpfs(place.repo, size_bytes=3 << 20):
-        shutil.copytree(aside, place.repo, symlinks=True, dirs_exist_ok=True)
-        ballast = place.repo / ".git" / "ballast"
-        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
-            while stream.write(bytes(4096)):
-                pass
-        yield
-        ballast.unlink()
-        shutil.rmtree(aside)
-        shutil.copytree(place.repo, aside, symlinks=True)
-    place.repo.rmdir()
-    aside.rename(place.repo)
+def the_clone(place: Place) -> Path:
+    """Return the top of the user's repository."""
+    return place.repo
+
+
+def full_disk(where: Where) -> Inject:
+    """Move a directory to a disk without a free block."""
+
+    @contextmanager
+    def inject(place: Place) -> Iterator[None]:
+        path = where(place)
+        aside = path.with_name("aside")
+        path.rename(aside)
+        path.mkdir()
+        with mounted_tmpfs(path, size_bytes=3 << 20):
+            shutil.copytree(aside, path, symlinks=True, dirs_exist_ok=True)
+            ballast = (path / ".git" if (path / ".git").is_dir() else path) / "ballast"
+            with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as stream:
+                while stream.write(bytes(4096)):
+                    pass
+            yield
+            ballast.unlink()
+            shutil.rmtree(aside)
+            shutil.copytree(path, aside, symlinks=True)
+        path.rmdir()
+        aside.rename(path)
+
+    return inject
 
 
 @contextmanager
@@ -149,12 +160,20 @@ def no_more_file_size(_: Place) -> Iterator[None]:
         yield
 
 
-def read_only(*names: str) -> Inject:
-    """Take the right to write into directories of the repository."""
+def read_only(*names: str, below: Where = the_clone) -> Inject:
+    """Take the right to write into directories of the repository.
+
+    Args:
+        *names: Which; every directory when there are none.
+        below: Where they are.
+    """
 
     @contextmanager
     def inject(place: Place) -> Iterator[None]:
-        paths = [place.repo / name for name in names]
+        top = below(place)
+        paths = [top / name for name in names]
+        if not names:
+            paths = [Path(directory) for directory, _, _ in os.walk(top)]
         modes = [path.stat().st_mode for path in paths]
         for path in paths:
             path.chmod(0o500)
@@ -282,9 +301,9 @@ def _rows() -> Iterator[Row]:
         )
 
     part = _DISK
-    yield row("prepare", "the disk is full", a_full_disk, wrong, "No space left")
-    yield row("integrate", "the disk is full", a_full_disk, wrong, "No space left")
-    yield row("teardown", "the disk is full", a_full_disk, wrong, "No space left")
+    yield row("prepare", "the disk is full", full_disk(the_clone), wrong, "No space left")
+    yield row("integrate", "the disk is full", full_disk(the_clone), wrong, "No space left")
+    yield row("teardown", "the disk is full", full_disk(the_clone), wrong, "No space left")
     yield row("prepare", "no file may grow", no_more_file_size, wrong, "File too large")
     yield row(
         "prepare",

@@ -13,7 +13,7 @@ from tests.fault._injectors import Inject, at_github, pointed_at, row
 from tests.fault._matrix import BRANCH, REF, Place, Row, Step
 from tests.fault._trouble import impatience, overtime
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "a_hook_that_declines", "nobody_listens", "planned", "silence"]
 
 
 class _Where(TypedDict, total=False):

@@ -35,6 +35,7 @@ if sys.platform != "win32":
 
 __all__ = [
     "Door",
+    "SshDoor",
     "TlsDoor",
     "UploadDoor",
     "certificate",
@@ -121,6 +122,28 @@ class Door:
         self._answer(first, connection)
 
 
+class SshDoor(Door):
+    """A door at which no ssh server is: one that says something else, or nothing any more."""
+
+    def __init__(self, greeting: bytes, then: Literal["close", "hang"]) -> None:
+        """Listen for ssh clients.
+
+        Args:
+            greeting: What each is told at once.
+            then: Whether the connection ends then, or stays without a word.
+        """
+        self._greeting = greeting
+        self._then = then
+        super().__init__(lambda _first, _connection: None)
+
+    def receive(self, connection: socket.socket) -> None:
+        """Greet, and be silent."""
+        connection.sendall(self._greeting)
+        self.asked.append(connection.recv(65536))
+        if self._then == "hang":
+            self._over.wait()
+
+
 class TlsDoor(Door):
     """A door behind TLS that passes everything on to a server of this machine."""
 
@@ -150,8 +173,10 @@ class UploadDoor(Door):
     What comes before the push passes, and so does everything once ``times`` are over.
     """
 
+    ALWAYS: Final = 99
+
     def __init__(
-        self, behind: int, *, after_bytes: int, then: Literal["cut", "stall"], times: int = 99
+        self, behind: int, *, after_bytes: int, then: Literal["cut", "stall"], times: int = ALWAYS
     ) -> None:
         """Listen in front of port ``behind``.
 

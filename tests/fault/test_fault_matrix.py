@@ -25,11 +25,13 @@ from tests.fault import (
     _rows_obstacles,
     _rows_planted,
     _rows_tampered,
+    _rows_verbs,
 )
 from tests.fault._matrix import BRANCH, Place, Row, Seen, Step, assert_no_secret
 from tests.fault._matrix_page import COMMAND, PAGE, Record, read_page, render_page, write_page
+from tests.fault._verbs import do, is_told_by_concerns, reach
 
-_ROWS: Final = (
+_BY_HAND: Final = (
     *_rows_network.ROWS,
     *_rows_hosts.ROWS,
     *_rows_machine.ROWS,
@@ -39,6 +41,7 @@ _ROWS: Final = (
     *_rows_planted.ROWS,
     *_rows_tampered.ROWS,
 )
+_ROWS: Final = (*_BY_HAND, *_rows_verbs.rows_besides({row.name for row in _BY_HAND}))
 _VARIABLE: Final = COMMAND.partition("=")[0]
 
 Places = Callable[[str, Literal["http", "path"]], Place]
@@ -80,8 +83,8 @@ def _undisturbed_end(
     """Return the picture after a step that nothing disturbed, made once a step."""
     if (step, over) not in cache:
         place = places("undisturbed", over)
-        place.reach(step)
-        assert place.do(step).error is None
+        reach(place, step)
+        assert do(place, step).error is None
         cache[step, over] = place.picture()
     return cache[step, over]
 
@@ -97,7 +100,7 @@ def _assert_told(row: Row, place: Place, seen: Seen) -> str:
         assert_no_secret(seen.error, place.secrets)
         text = str(seen.error)
     else:
-        assert row.error is None or (row.step == "teardown" and text), "nothing was told"
+        assert row.error is None or (is_told_by_concerns(row.step) and text), "nothing was told"
     text = " ".join(place.plain(text).split())
     for words in row.says:
         assert words in text, text
@@ -116,11 +119,11 @@ def test_a_fault_is_told_spares_the_users_and_ends_in_a_lane_the_next_try_comple
 ) -> None:
     """One row of the matrix; what it saw is what the page says."""
     place = places("disturbed", row.over)
-    place.reach(row.step)
+    reach(place, row.step)
     place.settings["network_timeout_s"] = 30.0
     with row.inject(place):
         before = place.the_users(), place.surroundings()
-        seen = place.do(row.step) if row.act is None else row.act(place)
+        seen = do(place, row.step) if row.act is None else row.act(place)
         after = place.the_users(), place.surroundings()
         told = _assert_told(row, place, seen)
         for then, now in zip(before, after, strict=True):
@@ -129,7 +132,7 @@ def test_a_fault_is_told_spares_the_users_and_ends_in_a_lane_the_next_try_comple
     place.assert_work_is_reachable()
     again = "not needed"
     if row.error is not None:
-        repeated = place.do(row.step)
+        repeated = do(place, row.step)
         assert repeated.error is None, repr(repeated.error)
         again = f"{row.again}: as if undisturbed"
     if row.error is not None or row.comparable:

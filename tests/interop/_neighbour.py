@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,14 +59,12 @@ class Neighbour:
         git(self.repo, "config", "gc.pruneExpire", "now")
 
     def _insist(self, *arguments: str) -> None:
-        """Do it again if a lock was in the way, as people do; never give it up."""
-        said = []
-        for _ in range(20):
-            done = git(self.repo, *arguments)
-            if done.returncode == 0:
+        """Do it again if a lock was in the way, as people do; give up after a minute."""
+        ends_at = time.monotonic() + 60
+        while (done := git(self.repo, *arguments)).returncode:
+            if time.monotonic() > ends_at:
+                self.failures.append(f"git {' '.join(arguments)}: {done.stdout}{done.stderr}")
                 return
-            said.append(done.stdout + done.stderr)
-        self.failures.append(f"git {' '.join(arguments)}: {said[-1]}")
 
     def work(self, verb: Verb) -> None:
         """One round: a commit, a branch, a setting, news at the remote, and some tidying."""

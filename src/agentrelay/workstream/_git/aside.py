@@ -13,7 +13,7 @@ from typing import Final
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._git.trash import remove_tree
-from agentrelay.workstream.errors import LaneBusyError
+from agentrelay.workstream.errors import LaneBusyError, RepositoryError
 
 __all__ = ["made_aside", "sweep_aside"]
 
@@ -46,9 +46,19 @@ def made_aside(path: Path, *, kind: str) -> Iterator[Path]:
     try:
         with hold(aside / _ALIVE, what=f"'{aside}'", timeout_s=_OWN_WAIT_S):
             yield aside
-    finally:
-        with repository_failures("remove what was made aside", path=aside):
-            remove_tree(aside)
+    except BaseException as error:
+        # What went wrong first is what the caller must hear; the next call sweeps.
+        try:
+            _remove(aside)
+        except RepositoryError as left:
+            error.add_note(left.message)
+        raise
+    _remove(aside)
+
+
+def _remove(aside: Path) -> None:
+    with repository_failures("remove what was made aside", path=aside):
+        remove_tree(aside)
 
 
 def sweep_aside(path: Path, *, kind: str) -> None:

@@ -8,12 +8,14 @@ Source:
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.reflog import logged_commits
 from agentrelay.workstream._git.repository import OpenRepository
 
@@ -40,6 +42,8 @@ _GITS_INITIALIZING: Final = "initializing"
 INITIALIZING: Final = "initializing (agentrelay-workstream)"
 # Git's administrative files are a line long; anything larger was not written by git.
 _LINE_LIMIT_BYTES: Final = 8192
+# The machine's trouble, which says nothing about what is there.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 # A pipe somebody put in a file's place must not make us wait.
 _NO_WAIT: Final = getattr(os, "O_NONBLOCK", 0)
 
@@ -93,13 +97,29 @@ class Entry:
 
 
 def read_line(path: Path) -> str | None:
-    """Return the one line of an administrative file, or ``None``."""
+    """Return the one line of an administrative file, or ``None``.
+
+    Raises:
+        RepositoryError: It could not be looked at: too many files are open, for example.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(_LINE_LIMIT_BYTES)
-    except OSError:
+    except OSError as error:
+        _refuse_exhausted(error, path)
         return None
     return os.fsdecode(data).strip()
+
+
+def _refuse_exhausted(error: OSError, path: Path) -> None:
+    """Refuse to take a file that could not be looked at for one that is not there.
+
+    Raises:
+        RepositoryError: The machine could not look.
+    """
+    if error.errno in _EXHAUSTED:
+        with repository_failures("look at a worktree's entry", path=path):
+            raise error
 
 
 def git_file_target(worktree_path: Path) -> Path | None:
@@ -150,7 +170,8 @@ def entries(repository: OpenRepository) -> Iterator[Entry]:
     """Iterate over all entries of linked worktrees, broken ones included."""
     try:
         names = sorted(os.listdir(repository.worktrees_admin_dir))
-    except OSError:
+    except OSError as error:
+        _refuse_exhausted(error, repository.worktrees_admin_dir)
         return
     for name in names:
         entry = read_entry(repository.worktrees_admin_dir / name)
@@ -183,12 +204,14 @@ def attached_heads(repository: OpenRepository) -> dict[str, list[str]]:
     top = os.fspath(repository.worktrees_admin_dir)
     try:
         names = sorted(os.listdir(top))
-    except OSError:
+    except OSError as error:
+        _refuse_exhausted(error, repository.worktrees_admin_dir)
         return found
     for name in names:
         try:
             descriptor = os.open(f"{top}/{name}/HEAD", os.O_RDONLY | _NO_WAIT)
-        except OSError:
+        except OSError as error:
+            _refuse_exhausted(error, repository.worktrees_admin_dir / name)
             continue
         try:
             head = os.fsdecode(os.read(descriptor, _LINE_LIMIT_BYTES)).strip()
@@ -240,7 +263,8 @@ def is_only_linked(repository: OpenRepository, worktree_path: Path, *, admin_nam
     """
     try:
         alone = os.listdir(worktree_path) == [".git"]
-    except OSError:
+    except OSError as error:
+        _refuse_exhausted(error, worktree_path)
         return False
     target = git_file_target(worktree_path) if alone else None
     return target == admin_dir_spelling(repository, admin_name) and not target.exists()

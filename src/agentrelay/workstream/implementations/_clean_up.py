@@ -196,15 +196,17 @@ def begin(
 
     Raises:
         LaneConflictError: The record is of another lane, repository or remote.
+        RepositoryError: Something cannot be read.
     """
-    record = read_lane_record(repository, lane)
-    run = CleanUp(lane, runtime, repository, record, ignored_limit_bytes)
-    _refuse_other_remote(run, access)
-    run.stood = (
-        read_ref(repository.common_dir, lane.branch_ref) is not None
-        or entry_at(repository, lane.worktree_path) is not None
-    )
-    return run
+    with repository_failures(f"look at lane '{lane}'", path=repository.path):
+        record = read_lane_record(repository, lane)
+        run = CleanUp(lane, runtime, repository, record, ignored_limit_bytes)
+        _refuse_other_remote(run, access)
+        run.stood = (
+            read_ref(repository.common_dir, lane.branch_ref) is not None
+            or entry_at(repository, lane.worktree_path) is not None
+        )
+        return run
 
 
 def remove_what_is_here(run: CleanUp, api: ApiAccess) -> None:

@@ -39,7 +39,8 @@ def send(workspace: LaneWorkspace) -> str:
     Raises:
         WorkstreamError: As documented there.
     """
-    with held(workspace) as (repository, lane):
+    failures = repository_failures(f"push '{workspace.branch}'", path=workspace.path)
+    with held(workspace) as (repository, lane), failures:
         remote, history = _remote(workspace, lane), with_history(repository)
         tip = tip_of(repository, lane)
         expected = repository.resolve(remote.tracking_ref(lane.branch))
@@ -66,7 +67,8 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
     Raises:
         WorkstreamError: As documented there.
     """
-    with held(workspace) as (repository, lane):
+    failures = repository_failures(f"pull '{workspace.branch}'", path=workspace.path)
+    with held(workspace) as (repository, lane), failures:
         remote, history = _remote(workspace, lane), with_history(repository)
         there = remote.fetch([lane.branch])[lane.branch]
         if there is None:
@@ -90,5 +92,4 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
         fast_forward(
             repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
         )
-        with repository_failures("list what was pulled", path=lane.worktree_path):
-            return commits_between(history, tip, there)
+        return commits_between(history, tip, there)

@@ -320,6 +320,7 @@ def open_lane(
             or there is no lane's worktree at the path.
         LaneNameError: A name breaks a rule.
         RepositoryError: There is no repository, or a setting is of another kind.
+        WorkstreamError: The lane's record cannot be read.
     """
     from agentrelay.workstream.implementations._workspace import find_lane
 
