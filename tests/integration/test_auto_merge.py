@@ -153,8 +153,9 @@ def test_merging_again_merges_nothing(world: World, repo: Path, lane: Workstream
         Fault.status(502, effect="done", method="PUT"),
         Fault.status(200, body="{}", effect="done", method="PUT"),
         Fault.status(204, body="", effect="done", method="PUT"),
+        Fault.status(200, body='{"merged": true, "sha": "x"}', effect="done", method="PUT"),
     ],
-    ids=["dropped", "502, done", "{}, done", "204, done"],
+    ids=["dropped", "502, done", "{}, done", "204, done", "no commit, done"],
 )
 def test_a_lost_answer_is_looked_for_and_not_asked_for_again(
     world: World, repo: Path, lane: WorkstreamRuntime, fault: Fault

@@ -32,6 +32,7 @@ _METHODS: Final = {
     "squash": "allow_squash_merge",
     "rebase": "allow_rebase_merge",
 }
+_LONGEST_NUMBER: Final = 18
 # "2026-01-02 03:04:05 UTC"; some servers write an offset.
 _EXPIRES: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (UTC|[+-]\d{4})")
 
@@ -149,13 +150,15 @@ def _flag(data: Mapping[str, Any], key: str) -> bool | None:
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:
     value = headers.get(name, "")
-    return int(value) if value.isascii() and value.isdecimal() else None
+    # Longer ones are no numbers of requests, and Python would refuse to read them.
+    is_number = value.isascii() and value.isdecimal() and len(value) <= _LONGEST_NUMBER
+    return int(value) if is_number else None
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
     try:
         found = parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 

@@ -15,7 +15,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentrelay.workstream._github.failures import unusable
-from agentrelay.workstream._github.pulls import NotOursError, PullRequest, read_pull
+from agentrelay.workstream._github.reading import (
+    NotOursError,
+    PullRequest,
+    is_commit_name,
+    read_pull,
+)
 from agentrelay.workstream._github.settling import settle
 from agentrelay.workstream.errors import (
     PullRequestError,
@@ -149,9 +154,10 @@ def merge(
             "PUT", f"/pulls/{pull.number}/merge", operation=operation, body=body
         )
         data = answer.data if isinstance(answer.data, dict) else {}
-        if data.get("merged") is not True or not isinstance(data.get("sha"), str):
+        sha = data.get("sha")
+        if data.get("merged") is not True or not isinstance(sha, str) or not is_commit_name(sha):
             raise unusable(operation, client.address, "it does not say that it was merged")
-        return str(data["sha"])
+        return sha
 
     return settle(client, send=send, look=lambda: merged_as(client, pull))
 

@@ -13,7 +13,7 @@ from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._github import merging
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.memory import Memory
-from agentrelay.workstream._github.pulls import PullRequest
+from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._policy import Deadline
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
