@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from agentrelay.workstream._github.address import is_full_name
 from agentrelay.workstream._github.failures import unusable
 from agentrelay.workstream.errors import PullRequestError, WorkstreamError
 
@@ -78,7 +79,8 @@ def read_repository(client: GitHubClient) -> RepositoryFacts:
     """
 
     def check(answer: Answer) -> None:
-        if not isinstance(answer.data, dict) or not isinstance(answer.data.get("full_name"), str):
+        name = answer.data.get("full_name") if isinstance(answer.data, dict) else None
+        if not isinstance(name, str) or not is_full_name(name):
             raise unusable(_LOOK, client.address, "it is not a repository")
 
     answer = client.request("GET", "", operation=_LOOK, check=check)
@@ -170,6 +172,6 @@ def _expiry(text: str) -> datetime | None:
     try:
         return datetime.strptime(
             f"{found[1]} {found[2].replace('UTC', '+0000')}", "%Y-%m-%d %H:%M:%S %z"
-        )
-    except ValueError:
+        ).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None

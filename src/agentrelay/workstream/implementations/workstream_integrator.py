@@ -110,7 +110,7 @@ class GhWorkstreamIntegrator:
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._extras import check_draft, read_extras
-        from agentrelay.workstream.implementations._settings import check_places
+        from agentrelay.workstream.implementations._settings import check_artifacts, check_places
         from agentrelay.workstream.implementations._submit import submit
 
         check_places(
@@ -140,6 +140,7 @@ class GhWorkstreamIntegrator:
             assignees=self.assignees,
             milestone=self.milestone,
         )
+        check_artifacts(workstream_runtime.artifacts)
         spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
         if branch is None:
             message = f"workstream '{spec.id}' has no integration branch"
