@@ -542,6 +542,26 @@ def test_what_others_do_while_github_computes_is_noticed(
     assert sent(world) == []
 
 
+def test_merged_is_merged_where_github_does_not_say_as_what(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Without the commit it left, it was still not closed, and is not asked for again."""
+    world.github.faults.add(Fault.status(502, effect="done", method="PUT"))
+    clock = StillClock()
+
+    def hide(seconds: float) -> None:
+        clock.wait(seconds)
+        if world.github.pulls()[0].merged:
+            answer = call(world.github, "GET", "/pulls/1", Authorization=f"Bearer {world.token}")
+            body = json.dumps({**answer.json(), "merge_commit_sha": None})
+            world.github.faults.add(Fault.status(200, body=body, path="/pulls/1$"))
+
+    merger = world.auto_merger(repo, policy=clock.policy(wait=hide))
+    check = merger.merge_integration_pr(lane)
+    assert (check.verdict, check.merge_commit) == (MergeVerdict.MERGED, None)
+    assert len(sent(world)) == 1
+
+
 def test_a_draft_is_for_a_person(world: World, repo: Path) -> None:
     """Whoever made it a draft did not mean it to be merged."""
     lane = WorkstreamRuntime(WorkstreamSpec("parser"))

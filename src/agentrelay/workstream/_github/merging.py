@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentrelay.workstream._github.failures import unusable
@@ -126,7 +126,7 @@ def merge(
     method: Literal["merge", "squash", "rebase"],
     title: str,
     message: str,
-) -> str:
+) -> PullRequest:
     """Merge a pull request at the very commit it was seen at, once.
 
     Args:
@@ -137,7 +137,8 @@ def merge(
         message: Rest of its message.
 
     Returns:
-        Hex id of the target's commit afterwards.
+        The pull request, merged, with the target's commit afterwards; without it where GitHub
+        says that it was merged and not as what.
 
     Raises:
         PullRequestError: GitHub refused; see :func:`demand_of`.
@@ -149,7 +150,7 @@ def merge(
     if method != "rebase":
         body |= {"commit_title": title, "commit_message": message}
 
-    def send() -> str:
+    def send() -> PullRequest:
         answer = client.request(
             "PUT", f"/pulls/{pull.number}/merge", operation=operation, body=body
         )
@@ -157,15 +158,15 @@ def merge(
         sha = data.get("sha")
         if data.get("merged") is not True or not isinstance(sha, str) or not is_commit_name(sha):
             raise unusable(operation, client.address, "it does not say that it was merged")
-        return sha
+        return replace(pull, state="merged", merge_commit_sha=sha)
 
     return settle(client, send=send, look=lambda: merged_as(client, pull))
 
 
-def merged_as(client: GitHubClient, pull: PullRequest) -> str | None:
-    """Return the commit by which a pull request was merged at the head it was seen at."""
+def merged_as(client: GitHubClient, pull: PullRequest) -> PullRequest | None:
+    """Return a pull request that was merged at the head it was seen at, as it is now."""
     now = look(client, pull.number).pull
-    return now.merge_commit_sha if now.state == "merged" and now.head_sha == pull.head_sha else None
+    return now if now.state == "merged" and now.head_sha == pull.head_sha else None
 
 
 def enable_auto_merge(
