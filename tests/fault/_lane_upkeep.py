@@ -157,9 +157,15 @@ class Upkeep(LaneWorld):
         else:
             prefix = f"{_PREFIX}{work.graph}/{work.workstream_id}/"
             doomed = {ref for ref in keeps(clone) if ref.startswith(prefix)}
-            lane = {"graph": work.graph, "workstream_id": work.workstream_id}
             gone = self.verb(
-                places, lambda: forget(clone.repo, older_than_s=0.0, **lane), forgotten=doomed
+                places,
+                lambda: forget(
+                    clone.repo,
+                    older_than_s=0.0,
+                    graph=work.graph,
+                    workstream_id=work.workstream_id,
+                ),
+                forgotten=doomed,
             )
         assert {work.ref for work in gone} == doomed
         assert refs(clone.repo) == {r: t for r, t in before.items() if r not in doomed}

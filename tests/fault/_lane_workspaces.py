@@ -70,13 +70,15 @@ class Workspaces(LaneWorld):
             assert_says_what_to_do(error)
             assert head_of(place) == before
             if isinstance(error, NothingToCommitError):
-                assert committed.status().is_clean
+                assert workspace is not None
+                assert workspace.status().is_clean
             return
+        assert workspace is not None
         handle = pygit2.Repository(str(place.worktree))
         now = handle[handle.head.target].peel(pygit2.Commit)
         assert str(now.parent_ids[0]) == before
         assert place.tip == str(now.id)
-        assert committed.status().is_clean
+        assert workspace.status().is_clean
         assert not (place.admin_dir / "MERGE_HEAD").exists()
         there = read_tree(place.worktree, str(now.id))
         files = {

@@ -153,8 +153,9 @@ def test_merging_again_merges_nothing(world: World, repo: Path, lane: Workstream
         Fault.status(502, effect="done", method="PUT"),
         Fault.status(200, body="{}", effect="done", method="PUT"),
         Fault.status(204, body="", effect="done", method="PUT"),
+        Fault.status(200, body='{"merged": true, "sha": "x"}', effect="done", method="PUT"),
     ],
-    ids=["dropped", "502, done", "{}, done", "204, done"],
+    ids=["dropped", "502, done", "{}, done", "204, done", "no commit, done"],
 )
 def test_a_lost_answer_is_looked_for_and_not_asked_for_again(
     world: World, repo: Path, lane: WorkstreamRuntime, fault: Fault
@@ -539,6 +540,26 @@ def test_what_others_do_while_github_computes_is_noticed(
         with pytest.raises(error, match=r"meanwhile|closed"):
             merger.merge_integration_pr(lane)
     assert sent(world) == []
+
+
+def test_merged_is_merged_where_github_does_not_say_as_what(
+    world: World, repo: Path, lane: WorkstreamRuntime
+) -> None:
+    """Without the commit it left, it was still not closed, and is not asked for again."""
+    world.github.faults.add(Fault.status(502, effect="done", method="PUT"))
+    clock = StillClock()
+
+    def hide(seconds: float) -> None:
+        clock.wait(seconds)
+        if world.github.pulls()[0].merged:
+            answer = call(world.github, "GET", "/pulls/1", Authorization=f"Bearer {world.token}")
+            body = json.dumps({**answer.json(), "merge_commit_sha": None})
+            world.github.faults.add(Fault.status(200, body=body, path="/pulls/1$"))
+
+    merger = world.auto_merger(repo, policy=clock.policy(wait=hide))
+    check = merger.merge_integration_pr(lane)
+    assert (check.verdict, check.merge_commit) == (MergeVerdict.MERGED, None)
+    assert len(sent(world)) == 1
 
 
 def test_a_draft_is_for_a_person(world: World, repo: Path) -> None:

@@ -150,7 +150,15 @@ def test_a_token_that_expires_soon_is_a_note(
     assert levels(ask(agentrelay_world, cloned_repo), "token-expiry") == [expected]
 
 
-@pytest.mark.parametrize("value", ["soon", "2026-99-99 00:00:00 UTC"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "soon",
+        "2026-99-99 00:00:00 UTC",
+        "9999-12-31 23:59:59 -1200",
+        "0001-01-01 00:00:00 +1200",
+    ],
+)
 def test_an_expiry_that_cannot_be_read_is_none(
     agentrelay_world: World, cloned_repo: Path, value: str
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pygit2
 import pytest
@@ -31,6 +31,9 @@ from tests.integration._github_client import call
 BRANCH = "agentrelay/nightly/parser/integration"
 REF = f"refs/heads/{BRANCH}"
 MAIN = "refs/heads/main"
+
+# Without the types that a caller who reads JSON does not have either.
+_TASK: Any = TaskSummary
 
 
 @pytest.fixture
@@ -656,6 +659,39 @@ def test_the_token_in_use_is_in_no_description() -> None:
         sent = [request.body or b"" for request in world.github.requests]
         assert [b"***" in body for body in sent] == [False, True, False, True]
         assert not [body for body in sent if token.encode() in body]
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "where"),
+    [
+        ({"concerns": "one text"}, "the lane's concerns"),
+        ({"concerns": [None]}, "one of the lane's concerns"),
+        ({"task_summaries": None}, "task_summaries"),
+        ({"task_summaries": ["t"]}, "task summary 1"),
+        ({"task_summaries": [TaskSummary("a"), _TASK(1)]}, "the task_id of task summary 2"),
+        ({"task_summaries": [_TASK("t", {"a": 1})]}, "the description of task summary 1"),
+        ({"task_summaries": [_TASK("t", role=7)]}, "the role of task summary 1"),
+        ({"task_summaries": [_TASK("t", concerns="one text")]}, "the concerns of task summary 1"),
+        ({"task_summaries": [_TASK("t", concerns=(b"x",))]}, "one of the concerns of task sum"),
+    ],
+)
+def test_what_is_no_text_is_refused_by_its_place_before_anything_is_pushed(
+    world: World, repo: Path, lane: WorkstreamRuntime, artifacts: dict[str, Any], where: str
+) -> None:
+    """Agents' answers come as they come; a lane is integrated with texts, or not at all."""
+    work(lane)
+    before = refs(world.remote_path)
+    for name, value in artifacts.items():
+        setattr(lane.artifacts, name, value)
+    for step in (
+        lambda: integrate(world, repo, lane),
+        lambda: world.auto_merger(repo).merge_integration_pr(lane),
+    ):
+        with pytest.raises(WorkstreamError, match=f"^{where}") as caught:
+            step()
+        assert caught.value.hint
+    assert refs(world.remote_path) == before
+    assert asked(world) == []
 
 
 def test_the_hidden_marks_of_the_description_hold_no_token_either() -> None:

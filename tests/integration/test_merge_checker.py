@@ -305,7 +305,13 @@ def test_each_look_at_a_renamed_repository_says_what_to_change(world: World, rep
 
 @pytest.mark.parametrize(
     "body",
-    ["[{}]", '[{"sha": "x", "parents": [], "commit": {"author": {"email": "e", "date": "now"}}}]'],
+    [
+        "[{}]",
+        '[{"sha": "x", "parents": [], "commit": {"author": {"email": "e", "date": "now"}}}]',
+        '[{"sha": [], "parents": [], "commit": {"author": {"email": "e", "date": "now"}}}]',
+        '[{"sha": "%s", "parents": [{"sha": "main"}], "commit": {"message": "m", "author":'
+        ' {"email": "e", "date": "2024-01-01T00:00:00Z"}}}]' % ("a" * 40),
+    ],
 )
 def test_commits_that_are_none_leave_the_verdict_alone(world: World, repo: Path, body: str) -> None:
     """Nonsense about the commits is not nonsense about the merge."""
@@ -322,17 +328,19 @@ def test_a_comparison_that_says_nothing_decides_nothing(world: World, repo: Path
     branch = str(lane.state.branch_name)
     commit_files(world.remote_path, {"review.txt": "x\n"}, message="More", branch=branch)
     world.github.merge_pull(1)
+    checker = world.merge_checker(repo, policy=StillClock().policy())
     for fault in (
-        Fault.status(200, body="{}", path="/compare/", times=9),
+        Fault.status(200, body="{}", path="/compare/", times=4),
+        Fault.status(200, body='{"status": []}', path="/compare/", times=4),
         Fault.status(403, message="Resource not accessible", path="/compare/"),
     ):
         world.github.faults.add(fault)
-        check = world.merge_checker(repo).check_merged(lane)
+        check = checker.check_merged(lane)
         assert check.verdict is MergeVerdict.CANNOT_TELL
         world.github.faults.clear()
     # GitHub has never seen the lane's commit: then it was not merged either.
     work(lane, prefix="later")
-    check = world.merge_checker(repo).check_merged(lane)
+    check = checker.check_merged(lane)
     assert (check.verdict, "holds work besides" in str(check.reason)) == (
         MergeVerdict.CANNOT_TELL,
         True,

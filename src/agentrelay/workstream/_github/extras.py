@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agentrelay.workstream._github.failures import unusable
-from agentrelay.workstream._github.pulls import PullRequest, get_pull, insist_on_list
+from agentrelay.workstream._github.pulls import get_pull, insist_on_list
+from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._github.settling import settle
 from agentrelay.workstream.errors import PullRequestError, WorkstreamError
 

@@ -181,7 +181,7 @@ def unusable(operation: str, address: GitHubAddress, why: str) -> RemoteUnavaila
     """Make the error for an answer that claims success and cannot be used."""
     return RemoteUnavailableError(
         f"could not {operation} on {address.host}/{address.full_name}: "
-        f"the answer could not be used: {why}",
+        f"the answer could not be used: {_short(why)}",
         url=address.api_url,
         hint=f"is {address.api_url} the address of the API? If not, pass api_url=",
     )

@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from agentrelay.workstream._github.address import is_full_name
 from agentrelay.workstream._github.failures import unusable
 from agentrelay.workstream.errors import PullRequestError, WorkstreamError
 
@@ -32,6 +33,7 @@ _METHODS: Final = {
     "squash": "allow_squash_merge",
     "rebase": "allow_rebase_merge",
 }
+_LONGEST_NUMBER: Final = 18
 # "2026-01-02 03:04:05 UTC"; some servers write an offset.
 _EXPIRES: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (UTC|[+-]\d{4})")
 
@@ -77,7 +79,8 @@ def read_repository(client: GitHubClient) -> RepositoryFacts:
     """
 
     def check(answer: Answer) -> None:
-        if not isinstance(answer.data, dict) or not isinstance(answer.data.get("full_name"), str):
+        name = answer.data.get("full_name") if isinstance(answer.data, dict) else None
+        if not isinstance(name, str) or not is_full_name(name):
             raise unusable(_LOOK, client.address, "it is not a repository")
 
     answer = client.request("GET", "", operation=_LOOK, check=check)
@@ -149,13 +152,15 @@ def _flag(data: Mapping[str, Any], key: str) -> bool | None:
 
 def _number(headers: Mapping[str, str], name: str) -> int | None:
     value = headers.get(name, "")
-    return int(value) if value.isascii() and value.isdecimal() else None
+    # Longer ones are no numbers of requests, and Python would refuse to read them.
+    is_number = value.isascii() and value.isdecimal() and len(value) <= _LONGEST_NUMBER
+    return int(value) if is_number else None
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
     try:
         found = parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
@@ -167,6 +172,6 @@ def _expiry(text: str) -> datetime | None:
     try:
         return datetime.strptime(
             f"{found[1]} {found[2].replace('UTC', '+0000')}", "%Y-%m-%d %H:%M:%S %z"
-        )
-    except ValueError:
+        ).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None

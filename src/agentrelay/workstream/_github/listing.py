@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agentrelay.workstream._commits import CommitFacts, facts_of
 from agentrelay.workstream._github.failures import unusable
-from agentrelay.workstream._github.pulls import (
+from agentrelay.workstream._github.pulls import find_pulls
+from agentrelay.workstream._github.reading import (
     NotOursError,
     PullRequest,
-    find_pulls,
+    is_commit_name,
     is_of_branch,
     read_pull,
 )
@@ -189,7 +190,7 @@ def contains(client: GitHubClient, ancestor: str, descendant: str) -> bool:
 
     def relation(answer: Answer) -> str:
         status = answer.data.get("status") if isinstance(answer.data, dict) else None
-        if status not in {"ahead", "behind", "diverged", "identical"}:
+        if status not in ("ahead", "behind", "diverged", "identical"):
             raise unusable(operation, client.address, "it does not say how they relate")
         return str(status)
 
@@ -216,18 +217,28 @@ def _commits(items: list[Any], address: GitHubAddress) -> tuple[CommitFacts, ...
         RemoteUnavailableError: An item is none.
     """
     try:
-        return tuple(
-            facts_of(
-                str(item["sha"]),
-                tuple(str(parent["sha"]) for parent in item["parents"]),
-                email=str(item["commit"]["author"]["email"]),
-                authored_s=int(
-                    datetime.fromisoformat(item["commit"]["author"]["date"]).timestamp()
-                ),
-                message=str(item["commit"]["message"]),
-            )
-            for item in items
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return tuple(_facts(item) for item in items)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         why = f"an item is no commit ({type(error).__name__})"
         raise unusable("list commits", address, why) from None
+
+
+def _facts(item: Any) -> CommitFacts:
+    """Read one commit.
+
+    Raises:
+        KeyError: A part is missing.
+        TypeError: A part is of another kind.
+        ValueError: A name or a date is none.
+    """
+    written = item["commit"]["author"]
+    names = [item["sha"], *(parent["sha"] for parent in item["parents"])]
+    if not all(is_commit_name(name) for name in names):
+        raise ValueError("a commit has no name of a commit")
+    return facts_of(
+        names[0],
+        tuple(names[1:]),
+        email=str(written["email"]),
+        authored_s=int(datetime.fromisoformat(written["date"]).timestamp()),
+        message=str(item["commit"]["message"]),
+    )

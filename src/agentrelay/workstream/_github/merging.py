@@ -11,11 +11,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from agentrelay.workstream._github.failures import unusable
-from agentrelay.workstream._github.pulls import NotOursError, PullRequest, read_pull
+from agentrelay.workstream._github.reading import (
+    NotOursError,
+    PullRequest,
+    is_commit_name,
+    read_pull,
+)
 from agentrelay.workstream._github.settling import settle
 from agentrelay.workstream.errors import (
     PullRequestError,
@@ -121,7 +126,7 @@ def merge(
     method: Literal["merge", "squash", "rebase"],
     title: str,
     message: str,
-) -> str:
+) -> PullRequest:
     """Merge a pull request at the very commit it was seen at, once.
 
     Args:
@@ -132,7 +137,8 @@ def merge(
         message: Rest of its message.
 
     Returns:
-        Hex id of the target's commit afterwards.
+        The pull request, merged, with the target's commit afterwards; without it where GitHub
+        says that it was merged and not as what.
 
     Raises:
         PullRequestError: GitHub refused; see :func:`demand_of`.
@@ -144,22 +150,23 @@ def merge(
     if method != "rebase":
         body |= {"commit_title": title, "commit_message": message}
 
-    def send() -> str:
+    def send() -> PullRequest:
         answer = client.request(
             "PUT", f"/pulls/{pull.number}/merge", operation=operation, body=body
         )
         data = answer.data if isinstance(answer.data, dict) else {}
-        if data.get("merged") is not True or not isinstance(data.get("sha"), str):
+        sha = data.get("sha")
+        if data.get("merged") is not True or not isinstance(sha, str) or not is_commit_name(sha):
             raise unusable(operation, client.address, "it does not say that it was merged")
-        return str(data["sha"])
+        return replace(pull, state="merged", merge_commit_sha=sha)
 
     return settle(client, send=send, look=lambda: merged_as(client, pull))
 
 
-def merged_as(client: GitHubClient, pull: PullRequest) -> str | None:
-    """Return the commit by which a pull request was merged at the head it was seen at."""
+def merged_as(client: GitHubClient, pull: PullRequest) -> PullRequest | None:
+    """Return a pull request that was merged at the head it was seen at, as it is now."""
     now = look(client, pull.number).pull
-    return now.merge_commit_sha if now.state == "merged" and now.head_sha == pull.head_sha else None
+    return now if now.state == "merged" and now.head_sha == pull.head_sha else None
 
 
 def enable_auto_merge(

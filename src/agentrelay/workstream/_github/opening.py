@@ -15,13 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from agentrelay.workstream._github.failures import refuses_drafts, refuses_maintainers, unusable
-from agentrelay.workstream._github.pulls import (
-    NotOursError,
-    PullRequest,
-    find_pulls,
-    is_of_branch,
-    read_pull,
-)
+from agentrelay.workstream._github.pulls import find_pulls
+from agentrelay.workstream._github.reading import NotOursError, PullRequest, is_of_branch, read_pull
 from agentrelay.workstream._github.settling import settle
 from agentrelay.workstream.errors import PullRequestError
 

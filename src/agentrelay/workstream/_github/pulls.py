@@ -10,8 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from agentrelay.workstream._github.address import is_own_pull_url
 from agentrelay.workstream._github.failures import unusable
+from agentrelay.workstream._github.reading import (
+    NotOursError,
+    PullRequest,
+    is_of_branch,
+    read_pull,
+    text_at,
+)
 from agentrelay.workstream._github.settling import settle
 
 if TYPE_CHECKING:
@@ -20,13 +26,9 @@ if TYPE_CHECKING:
     from agentrelay.workstream._github.transport import Answer
 
 __all__ = [
-    "NotOursError",
-    "PullRequest",
     "find_pulls",
     "get_pull",
     "insist_on_list",
-    "is_of_branch",
-    "read_pull",
     "update_pull_body",
 ]
 
@@ -37,53 +39,6 @@ _MOST_PAGES: Final = 50
 
 # Three hundred pull requests back is far enough for a lane's that is closed.
 _LATEST_PAGES: Final = 3
-
-
-@dataclass(frozen=True)
-class PullRequest:
-    """A pull request of this repository.
-
-    Attributes:
-        number: Number within the repository.
-        url: Page for people.
-        state: ``"open"``, ``"closed"`` (without a merge) or ``"merged"``.
-        head_branch: Branch it asks to merge.
-        head_sha: Commit that branch pointed to, as GitHub saw it.
-        base_branch: Branch it asks to merge into.
-        title: Title.
-        body: Body; empty when there is none.
-        base_sha: Commit of the target, as GitHub saw it; of a merged one, before that.
-        merge_commit_sha: Of a merged one, the commit that brought it into the target.
-        node_id: Its name for GraphQL.
-        is_draft: Whether it is a draft.
-        labels: Names of its labels.
-        reviewers: Logins whose review is requested; who has given one is not among them.
-        team_reviewers: Slugs of the teams whose review is requested.
-        assignees: Logins it is assigned to.
-        milestone: Number and title of its milestone.
-    """
-
-    number: int
-    url: str
-    state: Literal["open", "closed", "merged"]
-    head_branch: str
-    head_sha: str
-    base_branch: str
-    title: str
-    body: str
-    base_sha: str | None = None
-    merge_commit_sha: str | None = None
-    node_id: str | None = None
-    is_draft: bool = False
-    labels: tuple[str, ...] = ()
-    reviewers: tuple[str, ...] = ()
-    team_reviewers: tuple[str, ...] = ()
-    assignees: tuple[str, ...] = ()
-    milestone: tuple[int, str] | None = None
-
-
-class NotOursError(ValueError):
-    """An answer is not a pull request of this repository; the text says why."""
 
 
 def find_pulls(
@@ -193,7 +148,7 @@ def insist_on_list(answer: Answer, operation: str, address: GitHubAddress) -> No
 
 def _own(item: object, address: GitHubAddress, search: _Search) -> PullRequest | str | None:
     """Read an item of a list: ours, why it cannot be told, or ``None`` for another's."""
-    if _text(item, "head", "ref") is None:
+    if text_at(item, "head", "ref") is None:
         # Leaving it out would say that there is no pull request.
         return "an item does not say which branch it is of"
     if not is_of_branch(
@@ -270,98 +225,3 @@ def _one(
     return read(
         client.request(method, f"/pulls/{number}", operation=operation, body=body, check=read)
     )
-
-
-def is_of_branch(
-    item: object,
-    address: GitHubAddress,
-    head_branch: str,
-    base_branch: str | None,
-    *,
-    head_full_name: str | None = None,
-) -> bool:
-    """Tell whether an item is about these branches of these repositories."""
-    if _text(item, "head", "ref") != head_branch:
-        return False
-    if base_branch is not None and _text(item, "base", "ref") != base_branch:
-        return False
-    wanted = head_full_name or address.full_name
-    full_name = _text(item, "head", "repo", "full_name")
-    if full_name is None:
-        # Null once a fork was deleted, and then it was not this repository. But an emulator,
-        # named explicitly, may know a single repository and no forks.
-        ours = f"{wanted.partition('/')[0]}:{head_branch}"
-        label = _text(item, "head", "label") or ours
-        return address.api_is_given and head_full_name is None and label.lower() == ours.lower()
-    return full_name.lower() == wanted.lower()
-
-
-def read_pull(item: object, address: GitHubAddress) -> PullRequest:
-    """Read one pull request; everything used must be there and be ours.
-
-    Raises:
-        NotOursError: It is not a pull request of this repository.
-    """
-    if not isinstance(item, dict):
-        raise NotOursError("it is not a pull request")
-    number, url = item.get("number"), item.get("html_url")
-    if type(number) is not int or number < 1 or not isinstance(url, str):
-        raise NotOursError("it has no number or no URL")
-    if not is_own_pull_url(address, url, number):
-        raise NotOursError(
-            f"its URL is not a pull request of {address.host}/{address.full_name}: {url}"
-        )
-    head, base = _text(item, "head", "ref"), _text(item, "base", "ref")
-    sha, title, state = _text(item, "head", "sha"), _text(item, "title"), item.get("state")
-    if head is None or base is None or sha is None or title is None:
-        raise NotOursError("it lacks a branch, a commit or a title")
-    if state not in {"open", "closed"}:
-        raise NotOursError("its state is neither open nor closed")
-    # Items of a list have no "merged"; the time of the merge is in both forms.
-    is_merged = item.get("merged") is True or isinstance(item.get("merged_at"), str)
-    return PullRequest(
-        number=number,
-        url=url,
-        state="merged" if is_merged else "open" if state == "open" else "closed",
-        head_branch=head,
-        head_sha=sha,
-        base_branch=base,
-        title=title,
-        body=_text(item, "body") or "",
-        base_sha=_text(item, "base", "sha"),
-        # Before the merge it names a trial of it.
-        merge_commit_sha=_text(item, "merge_commit_sha") if is_merged else None,
-        node_id=_text(item, "node_id"),
-        is_draft=item.get("draft") is True,
-        labels=_names(item, "labels", "name"),
-        reviewers=_names(item, "requested_reviewers", "login"),
-        team_reviewers=_names(item, "requested_teams", "slug"),
-        assignees=_names(item, "assignees", "login"),
-        milestone=_milestone(item),
-    )
-
-
-def _names(item: dict[str, Any], key: str, name: str) -> tuple[str, ...]:
-    """Return one text of each entry of a list; entries without it are left out."""
-    entries = item.get(key)
-    names = [_text(entry, name) for entry in entries] if isinstance(entries, list) else []
-    return tuple(text for text in names if text is not None)
-
-
-def _milestone(item: dict[str, Any]) -> tuple[int, str] | None:
-    """Return number and title of the milestone, if there is one."""
-    title = _text(item, "milestone", "title")
-    if title is None:
-        return None
-    number = item["milestone"].get("number")
-    return (number, title) if isinstance(number, int) else None
-
-
-def _text(item: object, *keys: str) -> str | None:
-    """Return the text at a path of keys, or ``None`` when something is in the way."""
-    value = item
-    for key in keys:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value if isinstance(value, str) else None

@@ -12,13 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agentrelay.workstream._github.failures import unusable
-from agentrelay.workstream._github.pulls import (
-    NotOursError,
-    PullRequest,
-    get_pull,
-    insist_on_list,
-    read_pull,
-)
+from agentrelay.workstream._github.pulls import get_pull, insist_on_list
+from agentrelay.workstream._github.reading import NotOursError, PullRequest, read_pull
 from agentrelay.workstream._github.settling import settle
 
 if TYPE_CHECKING:

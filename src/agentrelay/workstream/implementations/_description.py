@@ -6,7 +6,8 @@ from functools import partial
 from typing import Final
 
 from agentrelay.workstream._github.client import GitHubClient
-from agentrelay.workstream._github.pulls import PullRequest, update_pull_body
+from agentrelay.workstream._github.pulls import update_pull_body
+from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.core import _signals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NoReturn, Optional
 
@@ -13,7 +13,7 @@ from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._github import merging
 from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.memory import Memory
-from agentrelay.workstream._github.pulls import PullRequest
+from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._policy import Deadline
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
@@ -81,12 +81,10 @@ def merge_lane(
         if found.verdict is not MergeVerdict.MERGED:
             _refuse_open_concerns(client, runtime, plan, found)
             pull = _pull_to_merge(client, question, found)
-            waiting = _Merge(client, deadline, runtime, plan, pull).run()
-            if isinstance(waiting, MergeCheck):
-                return with_reason(waiting, renamed(client))
-            found = Found(
-                MergeVerdict.MERGED, replace(pull, state="merged", merge_commit_sha=waiting)
-            )
+            outcome = _Merge(client, deadline, runtime, plan, pull).run()
+            if isinstance(outcome, MergeCheck):
+                return with_reason(outcome, renamed(client))
+            found = Found(MergeVerdict.MERGED, outcome)
         check = inquiry.explain({question: found})[question]
         return with_reason(check, renamed(client))
 
@@ -175,11 +173,11 @@ class _Merge:
             secrets=secrets,
         )
 
-    def run(self) -> MergeCheck | str:
+    def run(self) -> MergeCheck | PullRequest:
         """Merge, or let GitHub do it later.
 
         Returns:
-            The target's commit afterwards, or the answer that it is not merged yet.
+            The pull request, merged, or the answer that it is not merged yet.
         """
         while True:
             done = self._wait_until_known()
@@ -200,7 +198,7 @@ class _Merge:
                 if done is not None:
                     return done
 
-    def _wait_until_known(self) -> MergeCheck | str | None:
+    def _wait_until_known(self) -> MergeCheck | PullRequest | None:
         """Wait until GitHub knows whether it merges; ``None`` when it is to be tried."""
         while True:
             now = merging.look(self._client, self._pull.number)
@@ -210,8 +208,8 @@ class _Merge:
                     f"{self._pull.url} went on to {now.pull.head_sha} meanwhile",
                     "Look who pushed to it, and integrate the lane again.",
                 )
-            if now.pull.state == "merged" and now.pull.merge_commit_sha is not None:
-                return now.pull.merge_commit_sha
+            if now.pull.state == "merged":
+                return now.pull
             if now.pull.state != "open":
                 _refuse(self._client, f"{self._pull.url} was closed meanwhile", "Ask who did it.")
             if now.is_automatic:
@@ -224,12 +222,12 @@ class _Merge:
                 return None
             self._wait("GitHub does not know yet whether it merges")
 
-    def _after_refusal(self, error: PullRequestError) -> MergeCheck | str | None:
+    def _after_refusal(self, error: PullRequestError) -> MergeCheck | PullRequest | None:
         """Do what a refusal asks for; ``None`` when it is to be tried again."""
         # Somebody else may have been faster: then it was refused for that alone.
-        sha = merging.merged_as(self._client, self._pull)
-        if sha is not None:
-            return sha
+        merged = merging.merged_as(self._client, self._pull)
+        if merged is not None:
+            return merged
         demand = merging.demand_of(error)
         if demand == "again":
             self._wait("its target keeps moving", error)

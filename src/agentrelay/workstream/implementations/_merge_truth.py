@@ -21,7 +21,7 @@ from agentrelay.workstream._github.listing import (
     pulls_of,
 )
 from agentrelay.workstream._github.memory import Memory
-from agentrelay.workstream._github.pulls import PullRequest
+from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._lane import BRANCH_PREFIX, Lane
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime

@@ -17,7 +17,8 @@ from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._github.client import GitHubClient
-from agentrelay.workstream._github.pulls import PullRequest, find_pulls, get_pull
+from agentrelay.workstream._github.pulls import find_pulls, get_pull
+from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._github.retargeting import retarget_pull
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core import _signals

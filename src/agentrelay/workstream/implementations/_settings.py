@@ -14,11 +14,13 @@ from agentrelay.workstream._durations import (
 )
 from agentrelay.workstream._git.exchange import RemoteAccess
 from agentrelay.workstream._lane import Lane, check_branch_name
+from agentrelay.workstream.core.runtime import TaskSummary
 from agentrelay.workstream.credentials import seal_token
+from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
 
 if TYPE_CHECKING:
-    from agentrelay.workstream.core.runtime import WorkstreamRuntime
+    from agentrelay.workstream.core.runtime import WorkstreamArtifacts, WorkstreamRuntime
     from agentrelay.workstream.implementations.workstream_integrator import (
         GhWorkstreamIntegrator,
     )
@@ -29,6 +31,7 @@ __all__ = [
     "access_to_clean_up",
     "access_to_prepare",
     "access_to_submit",
+    "check_artifacts",
     "check_places",
     "lane_to_prepare",
 ]
@@ -47,6 +50,44 @@ def check_places(
     for name, value in (("ssh_key", ssh_key), ("run_dir", run_dir)):
         if value is not None:
             check_path(name, value)
+
+
+def check_artifacts(artifacts: WorkstreamArtifacts) -> None:
+    """Refuse summaries and concerns that are no texts: agents' answers are put there as they come.
+
+    Raises:
+        WorkstreamError: A part is of another kind; named is where it is, not what.
+    """
+    _check_texts("the lane's concerns", artifacts.concerns)
+    summaries: object = artifacts.task_summaries
+    if not isinstance(summaries, list | tuple):
+        raise _no_text("task_summaries", summaries, "a list of TaskSummary")
+    for number, task in enumerate(summaries, 1):
+        where = f"task summary {number}"
+        if not isinstance(task, TaskSummary):
+            raise _no_text(where, task, "a TaskSummary")
+        if not isinstance(task.task_id, str):
+            raise _no_text(f"the task_id of {where}", task.task_id, "a text")
+        for name in ("description", "pr_url", "role"):
+            value: object = getattr(task, name)
+            if value is not None and not isinstance(value, str):
+                raise _no_text(f"the {name} of {where}", value, "a text or None")
+        _check_texts(f"the concerns of {where}", task.concerns)
+
+
+def _check_texts(where: str, value: object) -> None:
+    if not isinstance(value, list | tuple):
+        raise _no_text(where, value, "a list of texts")
+    for text in value:
+        if not isinstance(text, str):
+            raise _no_text(f"one of {where}", text, "a text")
+
+
+def _no_text(where: str, value: object, wanted: str) -> WorkstreamError:
+    return WorkstreamError(
+        f"{where}: {wanted} is wanted, and it is of type {type(value).__name__}",
+        hint="Set it before the lane is integrated or merged.",
+    )
 
 
 def access_to_prepare(preparer: GitWorkstreamPreparer) -> RemoteAccess:

@@ -93,6 +93,7 @@ class GhIntegrationAutoMerger:
         from agentrelay.workstream._git.remotes import RemoteAccess
         from agentrelay.workstream.implementations._access import ApiAccess
         from agentrelay.workstream.implementations._merge_lane import MergePlan, merge_lane
+        from agentrelay.workstream.implementations._settings import check_artifacts
 
         check_whole_seconds("api_timeout_s", self.api_timeout_s)
         _check_choice("method", self.method, ("merge", "squash", "rebase"))
@@ -112,6 +113,7 @@ class GhIntegrationAutoMerger:
             self.head_full_name,
         )
         api.check()
+        check_artifacts(workstream_runtime.artifacts)
         return merge_lane(
             Path(self.repo_path),
             workstream_runtime,

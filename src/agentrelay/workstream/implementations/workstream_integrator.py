@@ -107,7 +107,10 @@ class GhWorkstreamIntegrator:
             RemoteUnavailableError: No usable answer in time.
         """
         from agentrelay.workstream.implementations._extras import check_draft, read_extras
-        from agentrelay.workstream.implementations._settings import access_to_submit
+        from agentrelay.workstream.implementations._settings import (
+            access_to_submit,
+            check_artifacts,
+        )
         from agentrelay.workstream.implementations._submit import submit
 
         access, api = access_to_submit(self)
@@ -119,6 +122,7 @@ class GhWorkstreamIntegrator:
             assignees=self.assignees,
             milestone=self.milestone,
         )
+        check_artifacts(workstream_runtime.artifacts)
         spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
         if branch is None:
             message = f"workstream '{spec.id}' has no integration branch"
