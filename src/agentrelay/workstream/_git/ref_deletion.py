@@ -22,6 +22,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
+from agentrelay.workstream._git.whole_files import read_whole
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
 
 __all__ = [
@@ -29,7 +30,6 @@ __all__ = [
     "drop_empty_directories",
     "drop_empty_parents",
     "packed_contents",
-    "symbolic_target",
 ]
 
 # How many refs are locked at once. The user's git waits a second for the packed refs at
@@ -69,9 +69,17 @@ def _delete_group(
     results: dict[str, bool | WorkstreamError] = {}
     what = f"the ref '{next(iter(group))}'" if len(group) == 1 else f"{len(group)} refs"
 
+    has_failed = False
+
     def attempt() -> None:
+        nonlocal has_failed
         left = {ref: expected for ref, expected in group.items() if ref not in results}
-        locked = _delete(repository, left, results)
+        # Lanes queue there instead of colliding at git's lock files; who has nothing to
+        # rewrite, and has met nobody yet, need not.
+        queues = has_failed or len(group) > 1 or _is_packed(repository, group)
+        has_failed = True
+        with repository.queue_for("packed-refs") if queues else contextlib.nullcontext():
+            locked = _delete(repository, left, results, rewriting=queues)
         if locked is not None:
             raise locked
 
@@ -95,18 +103,24 @@ def _delete(
     repository: OpenRepository,
     wanted: Mapping[str, str],
     results: dict[str, bool | WorkstreamError],
+    *,
+    rewriting: bool,
 ) -> LockedError | None:
-    """Delete once, and say what was locked; raise :class:`LockedError` if that was all."""
+    """Delete once, and say what was locked; raise :class:`LockedError` if that was all.
+
+    Only who stands in line may be rewriting the packed refs: the new ones are made in one
+    place.
+    """
     common_dir, own_dir = repository.common_dir, repository.own_dir
     packed, scratch = common_dir / "packed-refs", own_dir / "packed-refs"
     made, locked = _places(repository, wanted, results)
     try:
         if not made:
             return locked
-        # Lanes queue here instead of colliding at git's lock files, and what is long is done
-        # before those are taken: the user's git waits a second for them at most.
-        with repository.queue_for("packed-refs"), contextlib.ExitStack() as held:
-            before = packed_contents(packed)
+        with contextlib.ExitStack() as held:
+            # What is long is done before git's own locks are taken: the user's git waits a
+            # second for them at most.
+            before = packed_contents(packed) if rewriting else b""
             after = _without(before, made)
             _prepare(scratch, after, before)
             going: list[str] = []
@@ -124,18 +138,34 @@ def _delete(
             now = packed_contents(packed)
             left = _without(now, going)
             if left != now:
+                if not rewriting:
+                    # Packed by somebody just now.
+                    raise LockedError(f"'{packed}' must be rewritten")
                 if left != after:
                     _prepare(scratch, left, now)
                 scratch.replace(packed)
             for ref in going:
-                (common_dir / ref).unlink(missing_ok=True)
-                (common_dir / "logs" / ref).unlink(missing_ok=True)
+                _unlink(common_dir, ref)
                 results[ref] = True
     finally:
+        top = os.fspath(common_dir)
         for ref in made:
-            drop_empty_parents((common_dir / ref).parent, common_dir / "refs")
-            drop_empty_parents((common_dir / "logs" / ref).parent, common_dir / "logs" / "refs")
+            folder = ref.rpartition("/")[0]
+            drop_empty_parents(f"{top}/{folder}", f"{top}/refs")
+            drop_empty_parents(f"{top}/logs/{folder}", f"{top}/logs/refs")
     return locked
+
+
+def _unlink(common_dir: Path, ref: str) -> None:
+    """Remove a ref's own file, and its log."""
+    for path in (f"{common_dir}/{ref}", f"{common_dir}/logs/{ref}"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108 - a string
+
+
+def _is_packed(repository: OpenRepository, refs: Collection[str]) -> bool:
+    packed = packed_contents(repository.common_dir / "packed-refs")
+    return any(ref.encode() in packed for ref in refs)
 
 
 def _places(
@@ -178,8 +208,8 @@ def _may_go(
     results: dict[str, bool | WorkstreamError],
 ) -> bool:
     """Return whether a ref, locked by now, is where the caller saw it; else say what is."""
-    loose = repository.common_dir / ref
-    current = symbolic_target(loose) or read_ref(repository.common_dir, ref)
+    top = os.fspath(repository.common_dir)
+    current = read_ref(repository.common_dir, ref, symbolic_too=True)
     if current is None:
         results[ref] = False
         return False
@@ -190,21 +220,12 @@ def _may_go(
         )
         return False
     # First what may refuse: a ref must not be half deleted.
-    drop_empty_directories(loose)
-    drop_empty_directories(repository.common_dir / "logs" / ref)
+    drop_empty_directories(f"{top}/{ref}")
+    drop_empty_directories(f"{top}/logs/{ref}")
     return True
 
 
-def symbolic_target(loose: Path) -> str | None:
-    """Return ``ref: <target>`` if the ref is symbolic."""
-    with contextlib.suppress(OSError):
-        text = loose.read_bytes().decode("utf-8", "replace").strip()
-        if text.startswith("ref:"):
-            return text
-    return None
-
-
-def drop_empty_directories(path: Path) -> None:
+def drop_empty_directories(path: str | Path) -> None:
     """Remove the empty directories git may leave under a ref's name."""
     if not os.path.isdir(path):  # noqa: PTH112 - several times a ref
         return
@@ -212,7 +233,7 @@ def drop_empty_directories(path: Path) -> None:
         Path(directory).rmdir()
 
 
-def drop_empty_parents(directory: Path, root: Path) -> None:
+def drop_empty_parents(directory: str | Path, root: str | Path) -> None:
     """Remove directories that a deleted ref left empty, as git does."""
     # The first level always stays: refs/heads and refs/remotes belong to git.
     first = f"{root}{os.sep}"
@@ -231,7 +252,7 @@ def drop_empty_parents(directory: Path, root: Path) -> None:
 def packed_contents(packed: Path) -> bytes:
     """Return ``packed-refs``, which need not be there."""
     try:
-        return packed.read_bytes()
+        return read_whole(os.fspath(packed))
     except FileNotFoundError:
         return b""
 
