@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +31,7 @@ from agentrelay.workstream._git.proven_copies import (
     other_worktrees,
 )
 
-__all__ = ["write_files"]
+__all__ = ["Place", "write_files"]
 
 # Files that a worker takes at a time: some ten milliseconds of work.
 _SHARE: Final = 500
@@ -41,13 +42,32 @@ _WORTH_A_LOOK: Final = 200
 _FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where files are written: a worktree nobody has been given yet.
+
+    Attributes:
+        worktree_path: Its top.
+        git_dir: Its entry.
+        tree_id: The tree of its HEAD.
+    """
+
+    worktree_path: Path
+    git_dir: Path
+    tree_id: pygit2.Oid
+
+
 def write_files(
-    handle: pygit2.Repository, *, tell: Callable[[int, int, int], None] | None = None
+    handle: pygit2.Repository,
+    place: Place,
+    *,
+    tell: Callable[[int, int, int], None] | None = None,
 ) -> bool:
     """Write the files and the index of HEAD to an empty worktree, if all of it is plain.
 
     Args:
-        handle: Repository opened at a worktree nobody has been given yet.
+        handle: Repository opened at the worktree, or where it has the very settings of that.
+        place: The worktree.
         tell: Called with files done, files in all and bytes done, now and then, by the
             caller's thread.
 
@@ -60,18 +80,17 @@ def write_files(
         OSError: Something cannot be written.
     """
     # Elsewhere names may differ by case or by normal form and be one file all the same.
-    if sys.platform != "linux" or os.listdir(handle.workdir) != [".git"]:
+    if sys.platform != "linux" or os.listdir(place.worktree_path) != [".git"]:
         return False
-    tree_id = handle.head.peel(pygit2.Commit).tree_id
     try:
-        tree = read_plain_tree(handle, tree_id)
+        tree = read_plain_tree(handle, place.tree_id)
         if tree is None or not writes_as_stored(handle, tree.attributes):
             return False
     except (KeyError, ValueError, pygit2.GitError):
         # An object is missing, or is none: libgit2 says so in its own words.
         return False
     try:
-        _Checkout(handle, tree_id, tree, tell).run()
+        _Checkout(handle, place, tree, tell).run()
     except (FileExistsError, FileNotFoundError):
         # Names that are one to this file system, or somebody is at work in here.
         return False
@@ -84,13 +103,14 @@ class _Checkout:
     def __init__(
         self,
         handle: pygit2.Repository,
-        tree_id: pygit2.Oid,
+        place: Place,
         tree: PlainTree,
         tell: Callable[[int, int, int], None] | None,
     ) -> None:
         self._handle = handle
-        self._worktree_path = Path(handle.workdir)
-        self._tree_id = tree_id
+        self._worktree_path = place.worktree_path
+        self._tree_id = place.tree_id
+        self._git_dir = place.git_dir
         self._tree = tree
         self._written = Written(tree.count)
         self._tell = tell
@@ -117,7 +137,7 @@ class _Checkout:
         finally:
             os.close(target)
         write_index(
-            Path(self._handle.path),
+            self._git_dir,
             self._written.records,
             cached=self._tree.cached,
             newest_ns=self._written.newest_ns,
@@ -128,7 +148,7 @@ class _Checkout:
         if main is not None:
             yield main
         if self._tree.count >= _WORTH_A_LOOK:
-            yield from other_worktrees(self._handle)
+            yield from other_worktrees(self._git_dir)
 
     def _copy_from(
         self, source_path: Path, folders: list[PlainFolder], target: int

@@ -12,7 +12,7 @@ import pygit2
 from pygit2.enums import CheckoutStrategy
 
 from agentrelay.workstream._git import libgit2
-from agentrelay.workstream._git.checkout import write_files
+from agentrelay.workstream._git.checkout import Place, write_files
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess
 from agentrelay.workstream._git.failures import (
     is_transient,
@@ -231,7 +231,8 @@ def _set_up(handle: pygit2.Repository, heads: _Heads, head_ref: str | None, remo
         handle.set_head(pygit2.Oid(hex=heads.ids["HEAD"]))
     else:
         return
-    if write_files(handle):
+    tree_id = handle.head.peel(pygit2.Commit).tree_id
+    if write_files(handle, Place(Path(handle.workdir), Path(handle.path), tree_id)):
         return
     strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
     handle.checkout_head(strategy=strategy)  # type: ignore[no-untyped-call]  # pygit2 has no types there

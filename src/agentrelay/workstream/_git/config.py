@@ -6,6 +6,7 @@ and leaves an empty section behind when keys are deleted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,6 +26,10 @@ _HEADER: Final = re.compile(
 )
 # A subsection may have backslashes anywhere: git-config(1), "Syntax".
 _ESCAPED_HEADER: Final = re.compile(rb'\[[^"\n]*"[^"\n]*\\')
+# As it is written here, and followed by another one or by nothing.
+_SECTION: Final = re.compile(
+    rb'\[branch "([^"\n]*)"\]\n\tremote = [^\n\\]*\n\tmerge = refs/heads/([^\n]*)\n(?=\[|\Z)'
+)
 _OURS: Final = re.compile(rb"(?i)\s*(remote|merge)\s*(=|$)")
 
 
@@ -124,16 +129,19 @@ def _cut(data: bytes, branch: str) -> bytes | None:
 
     ``None`` where anything about it is otherwise: then each line has to be looked at.
     """
-    name = re.escape(branch.encode())
-    pattern = rb'^\[branch "%s"\]\n\tremote = [^\n\\]*\n\tmerge = refs/heads/%s\n(?=\[|\Z)' % (
-        name,
-        name,
-    )
-    section = re.search(pattern, data, re.MULTILINE)
-    if section is None or data.count(branch.encode()) != section[0].count(branch.encode()):
+    # Not one pattern with the name in it: compiling that takes longer than all else.
+    name = branch.encode()
+    start = data.find(b'[branch "%s"]\n\tremote = ' % name)
+    if start < 0 or data[:start].endswith((b"\\\n", b"\\\r\n")):
         return None
-    before = data[: section.start()]
-    return None if before.endswith((b"\\\n", b"\\\r\n")) else before + data[section.end() :]
+    section = _SECTION.match(data, start)
+    if section is None or section[1] != name or section[2] != name:
+        return None
+    if data.count(name) != section[0].count(name):
+        return None
+    if start and data[start - 1 : start] != b"\n":
+        return None
+    return data[:start] + data[section.end() :]
 
 
 def _named(branches: Collection[str]) -> str:
@@ -222,10 +230,14 @@ def _rewrite(repository: OpenRepository, change: Callable[[bytes], bytes], opera
     """
     # Git locks the file a linked configuration leads to.
     path = Path(os.path.realpath(repository.common_dir / "config"))
+    has_failed = False
 
     def attempt() -> None:
-        # Lanes queue here instead of colliding there.
-        with repository.queue_for("config"):
+        nonlocal has_failed
+        # Lanes queue here instead of colliding there; who has met nobody yet need not.
+        queue = repository.queue_for("config") if has_failed else contextlib.nullcontext()
+        has_failed = True
+        with queue:
             before = path.read_bytes()
             after = change(before)
             if after == before:

@@ -23,7 +23,7 @@ def with_history(repository: OpenRepository) -> OpenRepository:
         repository: Opened anywhere in it.
     """
     handle = pygit2.Repository(str(repository.common_dir), RepositoryOpenFlag.NO_SEARCH)
-    return OpenRepository(handle, repository.path, repository.common_dir)
+    return OpenRepository(handle, repository.path, repository.common_dir, repository.config)
 
 
 def local_commit(repository: OpenRepository, sha: str) -> CommitFacts | None:

@@ -16,9 +16,10 @@ from typing import Final
 
 import pygit2
 
+from agentrelay.workstream._git.config_names import config_entries
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import is_held
-from agentrelay.workstream._git.repository import OpenRepository, config_entries
+from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.worktree_entries import entries
 
 __all__ = [

@@ -69,8 +69,9 @@ class LockFile:
         """
         self._data = data
         self._path = path
-        self._lock = path.with_name(path.name + ".lock")
-        self._held_dir = own_dir / "held"
+        # Strings and not paths: there are a dozen of these a lane.
+        self._lock = f"{path}.lock"
+        self._held_dir = f"{own_dir}/held"
         self._descriptor: int | None = None
         self._committed = False
 
@@ -81,11 +82,16 @@ class LockFile:
             LockedError: Somebody holds it, or the directory was pruned meanwhile.
             OSError: It cannot be made.
         """
-        self._held_dir.mkdir(parents=True, exist_ok=True)
-        own = self._held_dir / os.urandom(8).hex()
+        own = f"{self._held_dir}/{os.urandom(8).hex()}"
         # As any program makes a file: the umask says who may read it.
-        self._descriptor = descriptor = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        self._own: Path | None = own
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            descriptor = os.open(own, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(self._held_dir, exist_ok=True)  # noqa: PTH103 - a string
+            descriptor = os.open(own, flags, 0o666)
+        self._descriptor = descriptor
+        self._own: str | None = own
         _living.add(self)
         self._committed = False
         try:
@@ -93,11 +99,11 @@ class LockFile:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if self._data is not None:
                 _write_out(descriptor, self._data)
-            _keep_mode(self._path, descriptor)
+                _keep_mode(self._path, descriptor)
             try:
                 os.link(own, self._lock)
             except FileExistsError as error:
-                remove_if_dead(self._lock, self._held_dir)
+                remove_if_dead(self._lock, Path(self._held_dir))
                 raise self._locked() from error
             except FileNotFoundError as error:
                 # Somebody pruned the empty directory between mkdir and here.
@@ -109,9 +115,9 @@ class LockFile:
         except BaseException:
             with contextlib.suppress(OSError):
                 # An interrupt may have come right after the link.
-                if os.path.samestat(self._lock.stat(), os.fstat(descriptor)):
-                    self._lock.unlink()
-            self._own.unlink(missing_ok=True)
+                if os.path.samestat(os.stat(self._lock), os.fstat(descriptor)):  # noqa: PTH116 - a string
+                    os.unlink(self._lock)  # noqa: PTH108 - a string
+            _unlink_if_there(self._own)
             self._close()
             raise
         return self
@@ -123,10 +129,10 @@ class LockFile:
             return
         try:
             if not self._committed:
-                self._lock.unlink(missing_ok=True)
+                _unlink_if_there(self._lock)
             assert self._own is not None
             # Last: while it is there, a lock that an interrupt left behind is provably ours.
-            self._own.unlink(missing_ok=True)
+            _unlink_if_there(self._own)
         finally:
             self._close()
 
@@ -137,7 +143,7 @@ class LockFile:
         not unlinked any more.
         """
         assert self._data is not None
-        self._lock.replace(self._path)
+        os.replace(self._lock, self._path)  # noqa: PTH105 - a string
         self._committed = True
 
     def disown(self) -> None:
@@ -181,10 +187,15 @@ def _write_out(descriptor: int, data: bytes) -> None:
     os.fsync(descriptor)
 
 
+def _unlink_if_there(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 - a string
+
+
 def _keep_mode(path: Path, descriptor: int) -> None:
     """Give the file that replaces another the other's permissions."""
     with contextlib.suppress(FileNotFoundError):
-        os.fchmod(descriptor, stat.S_IMODE(path.stat().st_mode))
+        os.fchmod(descriptor, stat.S_IMODE(os.stat(path).st_mode))  # noqa: PTH116 - a dozen times a lane
 
 
 def is_held(path: Path) -> bool | None:
@@ -222,14 +233,14 @@ def sweep_dead(held_dir: Path) -> None:
             _remove_dead(candidate, lambda: _locks_of(held_dir.parent.parent))
 
 
-def remove_if_dead(lock: Path, held_dir: Path) -> None:
+def remove_if_dead(lock: str | Path, held_dir: Path) -> None:
     """Remove a lock file that is ours and whose holder is gone; leave any other."""
     with contextlib.suppress(OSError):
         wanted = os.stat(lock)  # noqa: PTH116 - asked dozens of times a lane
         for candidate in held_dir.iterdir():
             with contextlib.suppress(OSError):
                 if os.path.samestat(candidate.stat(), wanted):
-                    _remove_dead(candidate, lambda: [lock])
+                    _remove_dead(candidate, lambda: [Path(lock)])
                     return
 
 

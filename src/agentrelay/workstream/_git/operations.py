@@ -13,7 +13,7 @@ import pygit2
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, is_commit_id
 from agentrelay.workstream._git.worktree_entries import Entry
 
-__all__ = ["AUTOSTASHES", "commits_in", "operation_heads", "pending_patches", "planned"]
+__all__ = ["AUTOSTASHES", "commits_in", "is_quiet", "operation_heads", "pending_patches", "planned"]
 
 # Commits an operation under way refers to by files of its own: git-merge(1),
 # git-rebase(1), git-cherry-pick(1).
@@ -34,7 +34,31 @@ _TODOS: Final = (
     "rebase-merge/git-rebase-todo.backup",
 )
 _ABBREVIATED: Final = re.compile(rf"[0-9a-f]{{4,{HEX_LENGTH}}}")
+# gitrepository-layout(5): what leads to no commit but HEAD and the logs, which are looked at
+# in any case.
+_QUIET: Final = frozenset(
+    {
+        "COMMIT_EDITMSG",
+        "FETCH_HEAD",
+        "HEAD",
+        "ORIG_HEAD",
+        "commondir",
+        "config.worktree",
+        "gitdir",
+        "index",
+        "locked",
+        "logs",
+    }
+)
 AUTOSTASHES: Final = ("MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash")
+
+
+def is_quiet(entry: Entry) -> bool:
+    """Return whether an entry holds the files of a worktree where nothing is under way.
+
+    Then there are neither an operation's commits nor refs of the worktree's own.
+    """
+    return _QUIET.issuperset(os.listdir(entry.admin_dir))
 
 
 def operation_heads(repository: OpenRepository, entry: Entry) -> list[str]:

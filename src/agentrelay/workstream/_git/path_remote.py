@@ -20,7 +20,6 @@ from agentrelay.workstream._git.exchange import Callbacks, lease_lost
 from agentrelay.workstream._git.ref_deletion import (
     delete_refs,
     packed_contents,
-    symbolic_target,
 )
 from agentrelay.workstream._git.refs import delete_ref, move_ref, refs_below
 from agentrelay.workstream._git.repository import (
@@ -54,10 +53,11 @@ class PathRemote:
 
         Args:
             repository: It.
-            seen: Full ref names by the hex id they were seen at: where to look first.
+            seen: Full ref names by the hex id they were seen at: where to look first. What
+                is seen later counts, too.
         """
         self._repository = repository
-        self._seen = dict(seen or {})
+        self._seen = {} if seen is None else seen
 
     @classmethod
     def at(cls, url: str, *, seen: Mapping[str, str] | None = None) -> PathRemote | None:
@@ -90,9 +90,7 @@ class PathRemote:
             libgit2 must be asked.
         """
         common_dir, handle = self._repository.common_dir, self._repository.handle
-        if any(symbolic_target(common_dir / ref) for ref in refs):
-            return None
-        found = read_refs(common_dir, refs)
+        found = read_refs(common_dir, refs, symbolic_too=True)
         for tip in found.values():
             if not is_commit_id(tip) or tip not in handle:
                 return None

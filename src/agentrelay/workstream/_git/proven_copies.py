@@ -214,11 +214,14 @@ def main_checkout(handle: pygit2.Repository) -> Path | None:
     return common_dir.parent
 
 
-def other_worktrees(handle: pygit2.Repository) -> Iterator[Path]:
-    """Return a few linked worktrees, those that were made or used last."""
-    own = Path(handle.path)
+def other_worktrees(git_dir: Path) -> Iterator[Path]:
+    """Return a few linked worktrees, those that were made or used last.
+
+    Args:
+        git_dir: Entry of the one that is being made.
+    """
     found: list[tuple[int, str]] = []
-    with contextlib.suppress(OSError), os.scandir(own.parent) as items:
+    with contextlib.suppress(OSError), os.scandir(git_dir.parent) as items:
         for item in items:
             with contextlib.suppress(OSError):
                 found.append((os.stat(f"{item.path}/index").st_mtime_ns, item.path))  # noqa: PTH116 - as below

@@ -66,14 +66,14 @@ class Pusher:
         access: How to reach the other.
         address: Where it is, user-info included.
         connect_to: Returns a fresh remote and the address it leads to.
-        seen: Commits the remote had under a ref, by hex id: a place to look first.
+        at_path: Returns the other end, if its address is a path.
     """
 
     repository: OpenRepository
     access: RemoteAccess
     address: str = field(repr=False)
     connect_to: Callable[[Literal["fetch", "list", "push"]], tuple[pygit2.Remote, str]]
-    seen: dict[str, str]
+    at_path: Callable[[str], PathRemote | None]
 
     def update(
         self, updates: Sequence[RefUpdate], operation: str
@@ -85,7 +85,6 @@ class Pusher:
             operation: What is being done, for the messages.
         """
         ends_at = time.monotonic() + self.access.deadline_s
-        libgit2.configure_network()
         results: dict[str, WorkstreamError | None] = {}
         left = {update.ref: update for update in updates}
         # Each round answers for one of them at least.
@@ -120,7 +119,7 @@ class Pusher:
                 },
             )
             made.append(callbacks)
-            there = PathRemote.at(self.address, seen=self.seen)
+            there = self.at_path(self.address)
             if there is not None:
                 return there.update_all(
                     self.repository,
@@ -149,6 +148,7 @@ class Pusher:
         callbacks: Callbacks,
     ) -> Mapping[str, WorkstreamError | None]:
         """Push through libgit2 and read the verdicts."""
+        libgit2.configure_network()
         remote, url = self.connect_to("push")
         with translated(operation, url, callbacks):
             try:

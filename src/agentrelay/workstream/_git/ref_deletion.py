@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository, read_ref
+from agentrelay.workstream._git.whole_files import read_whole
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
 
 __all__ = [
@@ -70,9 +71,17 @@ def _delete_group(
     results: dict[str, bool | WorkstreamError] = {}
     what = f"the ref '{next(iter(group))}'" if len(group) == 1 else f"{len(group)} refs"
 
+    has_failed = False
+
     def attempt() -> None:
+        nonlocal has_failed
         left = {ref: expected for ref, expected in group.items() if ref not in results}
-        locked = _delete(repository, left, results)
+        # Lanes queue there instead of colliding at git's lock files; who has nothing to
+        # rewrite, and has met nobody yet, need not.
+        queues = has_failed or len(group) > 1 or _is_packed(repository, group)
+        has_failed = True
+        with repository.queue_for("packed-refs") if queues else contextlib.nullcontext():
+            locked = _delete(repository, left, results, rewriting=queues)
         if locked is not None:
             raise locked
 
@@ -96,18 +105,24 @@ def _delete(
     repository: OpenRepository,
     wanted: Mapping[str, str],
     results: dict[str, bool | WorkstreamError],
+    *,
+    rewriting: bool,
 ) -> LockedError | None:
-    """Delete once, and say what was locked; raise :class:`LockedError` if that was all."""
+    """Delete once, and say what was locked; raise :class:`LockedError` if that was all.
+
+    Only who stands in line may be rewriting the packed refs: the new ones are made in one
+    place.
+    """
     common_dir, own_dir = repository.common_dir, repository.own_dir
     packed, scratch = common_dir / "packed-refs", own_dir / "packed-refs"
     made, locked = _places(repository, wanted, results)
     try:
         if not made:
             return locked
-        # Lanes queue here instead of colliding at git's lock files, and what is long is done
-        # before those are taken: the user's git waits a second for them at most.
-        with repository.queue_for("packed-refs"), contextlib.ExitStack() as held:
-            before = packed_contents(packed)
+        with contextlib.ExitStack() as held:
+            # What is long is done before git's own locks are taken: the user's git waits a
+            # second for them at most.
+            before = packed_contents(packed) if rewriting else b""
             after = _without(before, made)
             _prepare(scratch, after, before)
             going: list[str] = []
@@ -122,23 +137,42 @@ def _delete(
             # "git pack-refs" that has read a loose file writes the ref back.
             held.enter_context(LockFile(packed, own_dir=own_dir))
             going = [ref for ref in going if _may_go(repository, ref, wanted[ref], results)]
-            # Before the refs: git calls a log without a ref a fault, and nobody looks for it.
-            for ref in going:
-                (common_dir / "logs" / ref).unlink(missing_ok=True)
             now = packed_contents(packed)
             left = _without(now, going)
+            if left != now and not rewriting:
+                # Packed by somebody just now.
+                raise LockedError(f"'{packed}' must be rewritten")
+            # Before the refs: git calls a log without a ref a fault, and nobody looks for it.
+            _unlink(f"{common_dir}/logs", going)
             if left != now:
                 if left != after:
                     _prepare(scratch, left, now)
                 scratch.replace(packed)
-            for ref in going:
-                (common_dir / ref).unlink(missing_ok=True)
-                results[ref] = True
+            _unlink(common_dir, going)
+            results.update(dict.fromkeys(going, True))
     finally:
-        for ref in made:
-            drop_empty_parents((common_dir / ref).parent, common_dir / "refs")
-            drop_empty_parents((common_dir / "logs" / ref).parent, common_dir / "logs" / "refs")
+        _drop_folders(common_dir, made)
     return locked
+
+
+def _unlink(top: str | Path, names: Iterable[str]) -> None:
+    """Remove files that need not be there."""
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{top}/{name}")  # noqa: PTH108 - a string
+
+
+def _drop_folders(common_dir: Path, refs: Iterable[str]) -> None:
+    """Remove the directories that deleted refs and their logs left empty."""
+    for ref in refs:
+        folder = ref.rpartition("/")[0]
+        drop_empty_parents(f"{common_dir}/{folder}", f"{common_dir}/refs")
+        drop_empty_parents(f"{common_dir}/logs/{folder}", f"{common_dir}/logs/refs")
+
+
+def _is_packed(repository: OpenRepository, refs: Collection[str]) -> bool:
+    packed = packed_contents(repository.common_dir / "packed-refs")
+    return any(ref.encode() in packed for ref in refs)
 
 
 def _places(
@@ -181,8 +215,8 @@ def _may_go(
     results: dict[str, bool | WorkstreamError],
 ) -> bool:
     """Return whether a ref, locked by now, is where the caller saw it; else say what is."""
-    loose = repository.common_dir / ref
-    current = symbolic_target(loose) or read_ref(repository.common_dir, ref)
+    top = os.fspath(repository.common_dir)
+    current = read_ref(repository.common_dir, ref, symbolic_too=True)
     if current is None:
         results[ref] = False
         return False
@@ -196,18 +230,9 @@ def _may_go(
         )
         return False
     # First what may refuse: a ref must not be half deleted.
-    drop_empty_directories(loose)
-    drop_empty_directories(repository.common_dir / "logs" / ref)
+    drop_empty_directories(f"{top}/{ref}")
+    drop_empty_directories(f"{top}/logs/{ref}")
     return True
-
-
-def symbolic_target(loose: Path) -> str | None:
-    """Return ``ref: <target>`` if the ref is symbolic."""
-    with contextlib.suppress(OSError):
-        text = loose.read_bytes().decode("utf-8", "replace").strip()
-        if text.startswith("ref:"):
-            return text
-    return None
 
 
 def refuse_symbolic(repository: OpenRepository, ref: str) -> None:
@@ -216,9 +241,15 @@ def refuse_symbolic(repository: OpenRepository, ref: str) -> None:
     Raises:
         LaneConflictError: It is one.
     """
-    target = symbolic_target(repository.common_dir / ref)
+    target = symbolic_target(repository, ref)
     if target is not None:
         raise _symbolic(ref, target)
+
+
+def symbolic_target(repository: OpenRepository, ref: str) -> str | None:
+    """Return ``ref: <target>`` if a ref is symbolic."""
+    found = read_ref(repository.common_dir, ref, symbolic_too=True)
+    return found if found is not None and found.startswith("ref:") else None
 
 
 def _symbolic(ref: str, target: str) -> LaneConflictError:
@@ -230,7 +261,7 @@ def _symbolic(ref: str, target: str) -> LaneConflictError:
     )
 
 
-def drop_empty_directories(path: Path) -> None:
+def drop_empty_directories(path: str | Path) -> None:
     """Remove the empty directories git may leave under a ref's name."""
     if not os.path.isdir(path):  # noqa: PTH112 - several times a ref
         return
@@ -238,7 +269,7 @@ def drop_empty_directories(path: Path) -> None:
         Path(directory).rmdir()
 
 
-def drop_empty_parents(directory: Path, root: Path) -> None:
+def drop_empty_parents(directory: str | Path, root: str | Path) -> None:
     """Remove directories that a deleted ref left empty, as git does."""
     # The first level always stays: refs/heads and refs/remotes belong to git.
     first = f"{root}{os.sep}"
@@ -257,7 +288,7 @@ def drop_empty_parents(directory: Path, root: Path) -> None:
 def packed_contents(packed: Path) -> bytes:
     """Return ``packed-refs``, which need not be there."""
     try:
-        return packed.read_bytes()
+        return read_whole(os.fspath(packed))
     except FileNotFoundError:
         return b""
 

@@ -7,6 +7,7 @@ own lock files, in git's own order.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +23,6 @@ from agentrelay.workstream._git.ref_deletion import (
     drop_empty_directories,
     drop_empty_parents,
     packed_contents,
-    symbolic_target,
 )
 from agentrelay.workstream._git.reflog import log_update
 from agentrelay.workstream._git.repository import (
@@ -154,7 +154,7 @@ def _write_once(
         raise LockedError(f"'{loose.parent}' is being pruned") from error
     data = f"{commit_id}\n".encode()
     with LockFile(loose, own_dir=repository.own_dir, data=data) as lock:
-        now = symbolic_target(loose) or read_ref(common_dir, ref)
+        now = read_ref(common_dir, ref, symbolic_too=True)
         if not wanted(now):
             return False
         if now == commit_id:
@@ -263,13 +263,17 @@ def release_dead_lock(repository: OpenRepository, ref: str) -> None:
     directories it left empty. A deletion looks after this by itself; a ref that is gone is
     not deleted again.
     """
-    common_dir = repository.common_dir
-    loose, log = common_dir / ref, common_dir / "logs" / ref
-    remove_if_dead(loose.with_name(loose.name + ".lock"), repository.own_dir / "held")
-    if log.is_file() and read_ref(common_dir, ref) is None:
-        log.unlink(missing_ok=True)
-    drop_empty_parents(loose.parent, common_dir / "refs")
-    drop_empty_parents(log.parent, common_dir / "logs" / "refs")
+    top = os.fspath(repository.common_dir)
+    remove_if_dead(f"{top}/{ref}.lock", repository.own_dir / "held")
+    if read_ref(repository.common_dir, ref) is not None:
+        return
+    log = f"{top}/logs/{ref}"
+    if os.path.isfile(log):  # noqa: PTH113 - a string
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(log)  # noqa: PTH108 - a string
+    folder = ref.rpartition("/")[0]
+    drop_empty_parents(f"{top}/{folder}", f"{top}/refs")
+    drop_empty_parents(f"{top}/logs/{folder}", f"{top}/logs/refs")
 
 
 def release_dead_locks_below(repository: OpenRepository, prefix: str) -> None:

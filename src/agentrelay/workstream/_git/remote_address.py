@@ -15,10 +15,11 @@ from typing import Final
 import pygit2
 from pygit2.enums import ConfigLevel
 
+from agentrelay.workstream._git.config_names import config_entries
 from agentrelay.workstream._git.exchange import Endpoint
 from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.locks import reading
-from agentrelay.workstream._git.repository import OpenRepository, config_entries, config_names
+from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.credentials import proxy_for
 from agentrelay.workstream.errors import RepositoryError
@@ -65,8 +66,7 @@ def addresses(repository: OpenRepository, name: str) -> tuple[str, str]:
     def plain() -> tuple[str, str] | None:
         # No rewriting: then it is as it is written. libgit2's remote is made of a copy of
         # the whole configuration.
-        names = config_names(repository.handle, b"insteadof")
-        if key not in config or any(_REWRITE.fullmatch(entry) for entry in names):
+        if any(_REWRITE.fullmatch(entry) for entry in repository.config.names) or key not in config:
             return None
         url, push_key = config[key] or "", f"remote.{name}.pushurl"
         push_url = config[push_key] if push_key in config else None  # noqa: SIM401 - it has no get()

@@ -28,7 +28,7 @@ from agentrelay.workstream._git.remote_address import (
     refuse_led_away,
     refuse_program,
 )
-from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.errors import RepositoryError, WorkstreamError
 
@@ -57,6 +57,8 @@ class RemoteEnd:
     push_url: str
     _addresses: tuple[str, str] = field(repr=False)
     _seen: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    # Opened once for all that is done at this end.
+    _opened: dict[str, PathRemote] = field(default_factory=dict, repr=False, compare=False)
 
     def tracking_ref(self, branch: str) -> str:
         """Return the full name of the remote-tracking ref of a branch."""
@@ -78,8 +80,10 @@ class RemoteEnd:
             RemoteUnavailableError: No usable answer in time.
         """
         for branch in branches:
-            # Found out now, and not when the remote has been changed already.
-            self.refuse_blocked(branch)
+            # Found out now, and not when the remote has been changed already. Where there is
+            # one nothing can be in its way.
+            if read_ref(self.repository.common_dir, self.tracking_ref(branch)) is None:
+                self.refuse_blocked(branch)
         tips = self.look(branches)
         for branch, tip in tips.items():
             self.note(branch, tip)
@@ -128,11 +132,18 @@ class RemoteEnd:
 
     def _read_path(self, refs: Sequence[str]) -> dict[str, str] | None:
         """Read refs of a remote that is a path; ``None`` where libgit2 must fetch."""
-        there = PathRemote.at(self._addresses[0])
+        there = self._at_path(self._addresses[0])
         tips = None if there is None else there.tips(refs)
         if tips is None or any(tip not in self.repository.handle for tip in tips.values()):
             return None
         return tips
+
+    def _at_path(self, address: str) -> PathRemote | None:
+        """Return the other end, if it is one that is read and written here."""
+        there = self._opened.get(address) or PathRemote.at(address, seen=self._seen)
+        if there is not None:
+            self._opened[address] = there
+        return there
 
     def _fetch(self, refs: Sequence[str], names: str) -> dict[str, str]:
         """Fetch refs through libgit2; return all that the remote has."""
@@ -256,7 +267,7 @@ class RemoteEnd:
 
     def _pusher(self) -> Pusher:
         return Pusher(
-            self.repository, self.access, self._addresses[1], self._connect_to, dict(self._seen)
+            self.repository, self.access, self._addresses[1], self._connect_to, self._at_path
         )
 
     def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:

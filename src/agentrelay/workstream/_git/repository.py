@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,20 +14,19 @@ from pathlib import Path
 from typing import Final
 
 import pygit2
-from pygit2.config import ConfigEntry, DefaultConfig
 from pygit2.enums import RepositoryOpenFlag
 
 from agentrelay.workstream._durations import absolute_path
+from agentrelay.workstream._git.config_names import ConfigNames, config_names
 from agentrelay.workstream._git.failures import UNSUPPORTED, is_torn, open_failure
 from agentrelay.workstream._git.locks import hold, reading
+from agentrelay.workstream._git.whole_files import read_whole
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = [
     "HEX_LENGTH",
     "OpenRepository",
     "common_dir_of",
-    "config_entries",
-    "config_names",
     "find_packed",
     "is_commit_id",
     "open_repository",
@@ -42,7 +41,16 @@ HEX_LENGTH: Final = 40
 _OBJECT_NAME: Final = re.compile(rf"[0-9a-f]{{{HEX_LENGTH}}}")
 # Where files are made and removed in the common directory besides git's own: a link planted
 # there would lead the writing elsewhere.
-_WRITTEN_DIRS: Final = ("worktrees", "agentrelay/lanes", "agentrelay/held", "agentrelay/trash")
+_WRITTEN_DIRS: Final = (
+    ("worktrees",),
+    ("agentrelay", "lanes"),
+    ("agentrelay", "held"),
+    ("agentrelay", "trash"),
+)
+# What is in the names of settings that an opener has to know of, in lower case.
+_MATTERING: Final = (b"promisor", b"partialclone", b"insteadof")
+# git-config(1): what makes a clone a partial one.
+_PROMISED: Final = re.compile(r"(?s)remote\..*\.promisor|extensions\.partialclone")
 # Metadata sections take milliseconds; a minute means somebody hangs.
 _METADATA_WAIT_S: Final = 60.0
 
@@ -55,11 +63,14 @@ class OpenRepository:
         handle: libgit2's repository.
         path: Absolute path the caller gave.
         common_dir: The directory all worktrees of the repository share.
+        config: What the names of its configuration told when it was opened; among them
+            are all that rewrite addresses (``url.<base>.insteadOf``).
     """
 
     handle: pygit2.Repository
     path: Path
     common_dir: Path
+    config: ConfigNames
 
     @cached_property
     def worktrees_admin_dir(self) -> Path:
@@ -123,21 +134,22 @@ class OpenRepository:
         Raises:
             RepositoryError: The ref is there and leads to no commit.
         """
+        # libgit2 misses a ref that "git pack-refs" moves from its own file to the common
+        # one between its two looks; "it is not there" must be true.
+        found = read_ref(self.common_dir, ref, symbolic_too=True)
+        if found is None:
+            return None
+        if is_commit_id(found):
+            with contextlib.suppress(pygit2.GitError, KeyError, ValueError):
+                if isinstance(self.handle[found], pygit2.Commit):
+                    return found
+        # Symbolic, or a tag of its own; or something else.
         with contextlib.suppress(pygit2.GitError, KeyError, ValueError):
             reference = self.handle.references.get(ref)
             if reference is not None:
                 return str(reference.peel(pygit2.Commit).id)
-        # libgit2 misses a ref that "git pack-refs" moves from its own file to the common
-        # one between its two looks; "it is not there" must be true.
-        found = read_ref(self.common_dir, ref)
-        if found is None:
+        if found.startswith("ref:"):
             return None
-        if (
-            is_commit_id(found)
-            and found in self.handle
-            and isinstance(self.handle[found], pygit2.Commit)
-        ):
-            return found
         shown = found if is_commit_id(found) else ascii(found[:HEX_LENGTH])
         message = f"the ref '{ref}' of '{self.path}' leads to {shown}, which is no commit here"
         raise RepositoryError(
@@ -177,13 +189,13 @@ def common_dir_of(git_dir: Path) -> Path:
         gitrepository-layout(5), "commondir".
     """
     try:
-        text = os.fsdecode((git_dir / "commondir").read_bytes()).strip()
+        text = os.fsdecode(read_whole(f"{git_dir}/commondir")).strip()
     except OSError:
         return git_dir
     return Path(os.path.normpath(git_dir / text))
 
 
-def read_ref(common_dir: Path, ref: str) -> str | None:
+def read_ref(common_dir: Path, ref: str, *, symbolic_too: bool = False) -> str | None:
     """Return what a ref points to, read from the files, or ``None``.
 
     What is there need not be an object name: somebody may have written anything.
@@ -191,32 +203,36 @@ def read_ref(common_dir: Path, ref: str) -> str | None:
     Args:
         common_dir: The repository's common directory.
         ref: Full ref name; symbolic refs are not followed.
+        symbolic_too: Whether ``ref: <target>`` is returned, and not passed over.
 
     Source:
         gitrepository-layout(5), "packed-refs": a ref's own file beats its packed line.
         It is looked at first: packing writes the line before it removes the file.
     """
-    return read_refs(common_dir, [ref]).get(ref)
+    return read_refs(common_dir, [ref], symbolic_too=symbolic_too).get(ref)
 
 
-def read_refs(common_dir: Path, refs: Sequence[str]) -> dict[str, str]:
+def read_refs(
+    common_dir: Path, refs: Sequence[str], *, symbolic_too: bool = False
+) -> dict[str, str]:
     """Return what many refs point to, as :func:`read_ref` does; missing ones are left out.
 
     Args:
         common_dir: The repository's common directory.
         refs: Full ref names; symbolic refs are not followed.
+        symbolic_too: See :func:`read_ref`.
     """
     # Strings and not paths: this is asked dozens of times a lane.
     top = os.fspath(common_dir)
     found: dict[str, str] = {}
     for ref in refs:
         with contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            text = _read_whole(f"{top}/{ref}").decode("ascii", "replace").strip()
-            if text and not text.startswith("ref:"):
+            text = read_whole(f"{top}/{ref}").decode("ascii", "replace").strip()
+            if text and (symbolic_too or not text.startswith("ref:")):
                 found[ref] = text
     if len(found) < len(refs):
         with contextlib.suppress(FileNotFoundError):
-            packed = _read_whole(f"{top}/packed-refs")
+            packed = read_whole(f"{top}/packed-refs")
             for ref in refs:
                 line = None if ref in found else find_packed(packed, ref)
                 if line is not None:
@@ -240,11 +256,6 @@ def find_packed(packed: bytes, ref: str) -> str | None:
     return None
 
 
-def _read_whole(path: str) -> bytes:
-    with open(path, "rb", buffering=0) as stream:  # noqa: PTH123 - a path object costs as much again
-        return stream.read()
-
-
 def open_repository(path: Path) -> OpenRepository:
     """Open the repository at exactly ``path``.
 
@@ -266,65 +277,27 @@ def open_repository(path: Path) -> OpenRepository:
         message = f"'{path}' is not a directory"
         raise RepositoryError(message, path=path, hint="Give the path of an existing repository.")
     try:
-        handle, promised = reading(lambda: _opened(path), torn=is_torn)
+        handle, common_dir, config = reading(lambda: _opened(path), torn=is_torn)
     except (pygit2.GitError, OSError, KeyError, ValueError) as error:
         raise open_failure(path, error) from error
-    git_dir = Path(handle.path)
     if not handle.is_bare:
         top = Path(handle.workdir)
         if not top.samefile(path):
             message = f"'{path}' is inside the repository '{top}', not its top"
             raise RepositoryError(message, path=path, hint=f"Use '{top}'.")
-    if promised:
+    if any(_PROMISED.fullmatch(name) for name in config.names):
         message = f"'{path}' uses {UNSUPPORTED['partialclone']}, which libgit2 cannot complete"
         raise RepositoryError(message, path=path, hint="Use a full clone of the repository.")
-    common_dir = common_dir_of(git_dir)
-    for name in _WRITTEN_DIRS:
-        refuse_links(common_dir / name, below=common_dir)
-    return OpenRepository(handle, path, common_dir)
+    for parts in _WRITTEN_DIRS:
+        refuse_linked(os.fspath(common_dir), parts)
+    return OpenRepository(handle, path, common_dir, config)
 
 
-def _opened(path: Path) -> tuple[pygit2.Repository, bool]:
-    """Return a handle, and whether it is of a partial clone."""
+def _opened(path: Path) -> tuple[pygit2.Repository, Path, ConfigNames]:
+    """Return a handle, its common directory, and the names of settings that matter."""
     handle = pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
-    promised = any(name.endswith(".promisor") for name in config_names(handle, b"promisor"))
-    return handle, promised or "extensions.partialclone" in handle.config
-
-
-def config_names(handle: pygit2.Repository, word: bytes) -> list[str]:
-    """Return the names of configuration entries, at least those with a word in them.
-
-    Every lane has a section in the repository's own file. It is not read entry by entry
-    if the word is nowhere in it, and nothing is included.
-
-    Args:
-        handle: Repository whose configuration it is.
-        word: In lower case; it is in the names that are looked for.
-    """
-    config: pygit2.Config = handle.config
-    with contextlib.suppress(OSError):
-        text = (common_dir_of(Path(handle.path)) / "config").read_bytes().lower()
-        if not any(hint in text for hint in (word, b"include", b"worktreeconfig")):
-            config = DefaultConfig()
-    return [name for name, _ in config_entries(config)]
-
-
-def config_entries(config: pygit2.Config) -> Iterator[tuple[str, ConfigEntry | None]]:
-    """Yield the name of each entry, and the entry, if pygit2 can read it.
-
-    git takes any bytes for the name in a section's quotes. pygit2 takes UTF-8 and fails at
-    such an entry, but goes on after it. Its bytes stand in the name as surrogates.
-    """
-    entries = iter(config)
-    while True:
-        try:
-            entry = next(entries)
-        except StopIteration:
-            return
-        except UnicodeDecodeError as error:
-            yield error.object.decode("utf-8", "surrogateescape"), None
-        else:
-            yield entry.name, entry
+    common_dir = common_dir_of(Path(handle.path))
+    return handle, common_dir, config_names(handle, common_dir, _MATTERING)
 
 
 def refuse_links(path: Path, *, below: Path) -> None:

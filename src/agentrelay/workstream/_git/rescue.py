@@ -22,6 +22,7 @@ from agentrelay.workstream._git.kept_trees import staged_tree, tree_with
 from agentrelay.workstream._git.operations import (
     AUTOSTASHES,
     commits_in,
+    is_quiet,
     operation_heads,
     pending_patches,
     planned,
@@ -272,6 +273,8 @@ class Rescuer:
         ):
             what = "commits on no branch"
             self.prove_or_keep("detached" if entry.head_ref is None else "deleted", head, what=what)
+        if is_quiet(entry):
+            return
         for name in AUTOSTASHES:
             for commit_id in commits_in(self._repository, entry.admin_dir / name):
                 self.prove_or_keep("autostash", commit_id, what="autostashed changes")

@@ -19,6 +19,7 @@ if sys.platform != "win32":
     import fcntl
 
 __all__ = [
+    "is_empty",
     "lock_grave",
     "remove_tree",
     "set_aside",
@@ -26,8 +27,12 @@ __all__ = [
     "unlink_tree",
 ]
 
+# Links to a directory without directories in it: its name, and its own ".".
+_NO_FOLDERS: Final = 2
 # Each further try needs another thread to sweep at that very moment.
 _MOST_TRIES: Final = 100
+# What that file spells in octal.
+_QUOTED: Final = re.compile(rb"[\s\\#]")
 _OCTAL: Final = re.compile(rb"\\([0-3][0-7]{2})")
 
 
@@ -82,7 +87,12 @@ def _mounted_below(path: Path) -> str | None:
     """
     top = os.path.realpath(path)
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        table = Path("/proc/self/mountinfo").read_bytes()
+        name = os.fsencode(top).rpartition(b"/")[2]
+        if name not in table and not _QUOTED.search(name):
+            # The usual case: there may be hundreds, and nothing like it is among them.
+            return None
+        for line in table.splitlines():
             field = line.split(b" ")[4]
             where = os.fsdecode(_OCTAL.sub(lambda found: bytes([int(found[1], 8)]), field))
             if where == top or where.startswith(f"{top}/"):
@@ -140,6 +150,18 @@ def sweep_trash(trash_dir: Path) -> None:
     with contextlib.suppress(OSError):
         # Empty from the start: its maker was killed right after.
         trash_dir.rmdir()
+
+
+def is_empty(directory: Path) -> bool:
+    """Return whether a directory is there and nothing is in it."""
+    try:
+        if os.stat(directory).st_nlink > _NO_FOLDERS:  # noqa: PTH116 - several times a lane
+            # Most file systems count the folders in one; there may be a thousand lanes.
+            return False
+        with os.scandir(directory) as names:
+            return next(names, None) is None
+    except OSError:
+        return False
 
 
 def lock_grave(grave: Path) -> int | None:

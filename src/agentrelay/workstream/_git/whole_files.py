@@ -1,4 +1,4 @@
-"""Git's small administrative files, written whole or not at all."""
+"""Git's small administrative files, read at once, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,8 +6,29 @@ import errno
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
 
-__all__ = ["write_whole"]
+__all__ = ["read_whole", "write_whole"]
+
+# Most of git's small files fit in here.
+_PIECE_BYTES: Final = 64 << 10
+
+
+def read_whole(path: str) -> bytes:
+    """Return what is in a small file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        content = piece = os.read(descriptor, _PIECE_BYTES)
+        while len(piece) == _PIECE_BYTES:
+            piece = os.read(descriptor, _PIECE_BYTES)
+            content += piece
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, text: str, *, own_dir: Path) -> None:

@@ -157,13 +157,17 @@ def entry_at(repository: OpenRepository, worktree_path: Path) -> Entry | None:
     target = git_file_target(worktree_path)
     if target is None:
         return None
-    if os.path.realpath(target.parent) != os.path.realpath(repository.worktrees_admin_dir):
+    if not _are_same(target.parent, repository.worktrees_admin_dir):
         return None
     entry = read_entry(target)
     if entry is None or entry.worktree_path is None:
         return None
-    same = os.path.realpath(entry.worktree_path) == os.path.realpath(worktree_path)
-    return entry if same else None
+    return entry if _are_same(entry.worktree_path, worktree_path) else None
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to the same place."""
+    return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
 def entries(repository: OpenRepository) -> Iterator[Entry]:

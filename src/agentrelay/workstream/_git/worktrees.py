@@ -24,7 +24,7 @@ import pygit2
 import pygit2.callbacks
 from pygit2.enums import CheckoutStrategy
 
-from agentrelay.workstream._git.checkout import write_files
+from agentrelay.workstream._git.checkout import Place, write_files
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.repository import OpenRepository
@@ -42,6 +42,7 @@ from agentrelay.workstream.errors import LaneConflictError
 __all__ = [
     "check_out",
     "clear_operation",
+    "leads_home",
     "link_worktree",
     "refuse_foreign_files",
     "relink_worktree",
@@ -185,12 +186,18 @@ def repair_entry(repository: OpenRepository, entry: Entry) -> None:
     Raises:
         RepositoryError: It cannot be written.
     """
-    path = entry.admin_dir / "commondir"
     with repository_failures(f"repair the entry '{entry.admin_dir}'", path=repository.path):
-        named = read_line(path)
-        target = os.path.realpath(entry.admin_dir / named) if named and "\0" not in named else None
-        if target != os.path.realpath(repository.common_dir):
-            path.write_text("../..\n")
+        if not leads_home(repository, entry):
+            (entry.admin_dir / "commondir").write_text("../..\n")
+
+
+def leads_home(repository: OpenRepository, entry: Entry) -> bool:
+    """Return whether an entry leads to its repository."""
+    named = read_line(entry.admin_dir / "commondir")
+    if named == "../.." and entry.admin_dir.parent == repository.worktrees_admin_dir:
+        return True
+    target = os.path.realpath(entry.admin_dir / named) if named and "\0" not in named else None
+    return target == os.path.realpath(repository.common_dir)
 
 
 def refuse_foreign_files(
@@ -218,8 +225,11 @@ def refuse_foreign_files(
 
 
 def check_out(
-    worktree_path: Path, *, tell: Callable[[int, int, int], None] | None = None
-) -> pygit2.Repository:
+    worktree_path: Path,
+    *,
+    made_in: tuple[OpenRepository, Entry] | None = None,
+    tell: Callable[[int, int, int], None] | None = None,
+) -> None:
     """Write the files and the index of a half-made worktree's HEAD.
 
     The worktree has not been handed to anybody yet, so a file that a killed process
@@ -227,11 +237,10 @@ def check_out(
 
     Args:
         worktree_path: A worktree made by :func:`link_worktree`.
+        made_in: Its repository and its entry, if that was made just now. Then the worktree
+            need not be opened where it has the repository's very settings.
         tell: Called with files done, files in all and bytes done, now and then; it must not
             raise.
-
-    Returns:
-        A handle on the worktree.
 
     Raises:
         RepositoryError: The tree cannot be written: a hostile name, no space, ...
@@ -241,7 +250,7 @@ def check_out(
         "otherwise look at the disk. Nothing of the lane was handed out."
     )
     with repository_failures("check out the files", path=worktree_path, hint=hint):
-        return reading(lambda: _written(worktree_path, tell), torn=is_torn)
+        reading(lambda: _write(worktree_path, made_in, tell), torn=is_torn)
 
 
 class _Listening(pygit2.callbacks.CheckoutCallbacks):
@@ -256,18 +265,28 @@ class _Listening(pygit2.callbacks.CheckoutCallbacks):
             self._tell(completed_steps, total_steps, 0)
 
 
-def _written(
-    worktree_path: Path, tell: Callable[[int, int, int], None] | None
-) -> pygit2.Repository:
+def _write(
+    worktree_path: Path,
+    made_in: tuple[OpenRepository, Entry] | None,
+    tell: Callable[[int, int, int], None] | None,
+) -> None:
+    if made_in is not None and made_in[0].config.is_plain:
+        repository, entry = made_in
+        commit_id = None if entry.head_ref is None else repository.resolve(entry.head_ref)
+        if commit_id is not None:
+            tree_id = repository.handle[commit_id].peel(pygit2.Tree).id
+            place = Place(worktree_path, entry.admin_dir, tree_id)
+            if write_files(repository.handle, place, tell=tell):
+                return
     handle = pygit2.Repository(str(worktree_path))
     # A killed checkout leaves its own index lock; nobody else works in here yet.
     Path(handle.path, "index.lock").unlink(missing_ok=True)
-    if write_files(handle, tell=tell):
-        return handle
+    tree_id = handle.head.peel(pygit2.Commit).tree_id
+    if write_files(handle, Place(Path(handle.workdir), Path(handle.path), tree_id), tell=tell):
+        return
     strategy = CheckoutStrategy.FORCE | CheckoutStrategy.RECREATE_MISSING
     callbacks = None if tell is None else _Listening(tell)
     handle.checkout_head(strategy=strategy, callbacks=callbacks)  # type: ignore[no-untyped-call]  # pygit2 has no types there
-    return handle
 
 
 def unlock_entry(entry: Entry) -> None:

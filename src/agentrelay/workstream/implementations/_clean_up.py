@@ -23,7 +23,7 @@ from agentrelay.workstream._git.repository import (
 )
 from agentrelay.workstream._git.rescue import Rescuer, describe, new_stamp
 from agentrelay.workstream._git.sweep import sweep_own_dir
-from agentrelay.workstream._git.trash import set_aside, sweep_trash
+from agentrelay.workstream._git.trash import is_empty, set_aside, sweep_trash
 from agentrelay.workstream._git.unlinking import unlink_soon
 from agentrelay.workstream._git.worktree_entries import (
     Entry,
@@ -34,6 +34,7 @@ from agentrelay.workstream._git.worktree_entries import (
     read_entry,
 )
 from agentrelay.workstream._git.worktrees import (
+    leads_home,
     relink_worktree,
     remove_entry,
     repair_entry,
@@ -314,8 +315,9 @@ def _remove_worktree(run: CleanUp) -> None:
         raise LaneConflictError(
             message, obstacle=lane.worktree_path, hint="Look at what it is; it was left alone."
         )
-    with repository.metadata_section():
-        repair_entry(repository, entry)
+    if not leads_home(repository, entry):
+        with repository.metadata_section():
+            repair_entry(repository, entry)
     if entry.locked is not None and not entry.is_half_made:
         message = f"the worktree is locked ({entry.locked or 'no reason given'})"
         raise LaneConflictError(
@@ -361,9 +363,12 @@ def _tidy(run: CleanUp) -> None:
 def _drop_empty(run: CleanUp) -> None:
     """Remove the directories lanes are in, where they are empty now."""
     lane = run.lane
+    directories = (lane.worktree_path, lane.worktrees_dir, lane.worktrees_dir.parent)
+    if not any(map(is_empty, directories)):
+        return
     with run.repository.metadata_section():
         # Under the lock: another lane may be about to make its directory in there.
-        for directory in (lane.worktree_path, lane.worktrees_dir, lane.worktrees_dir.parent):
+        for directory in directories:
             with suppress(OSError):
                 directory.rmdir()
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agentrelay.workstream._git.config import drop_upstream
-from agentrelay.workstream._git.ref_deletion import refuse_symbolic, symbolic_target
+from agentrelay.workstream._git.ref_deletion import refuse_symbolic
 from agentrelay.workstream._git.refs import delete_ref, release_dead_lock, set_tracking_ref
 from agentrelay.workstream._git.remotes import RefUpdate
 from agentrelay.workstream._git.repository import read_ref
@@ -93,8 +93,7 @@ def examine_remote_branch(run: CleanUp) -> RefUpdate | None:
     lane, repository, tip = run.lane, run.repository, run.remote_tip
     if run.remote is None or not run.remote_seen or run.branches_stay is not None:
         return None
-    loose = repository.common_dir / lane.branch_ref
-    if (symbolic_target(loose) or read_ref(repository.common_dir, lane.branch_ref)) is not None:
+    if read_ref(repository.common_dir, lane.branch_ref, symbolic_too=True) is not None:
         # The local branch could not go, for a reason that is on record: the lane stands.
         return None
     if run.seen_before is not None:

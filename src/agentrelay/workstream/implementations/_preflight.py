@@ -22,8 +22,9 @@ def refuse_obstacles(repository: OpenRepository, lane: Lane) -> None:
     """Refuse what is plainly in the way before the network is used."""
     refuse_symbolic(repository, lane.branch_ref)
     path = lane.worktree_path
-    for parent in (*reversed(path.parents), *reversed(lane.signal_dir.parents), lane.signal_dir):
-        if os.path.lexists(parent) and not parent.is_dir():
+    above = (*reversed(path.parents), *reversed(lane.signal_dir.parents), lane.signal_dir)
+    for parent in dict.fromkeys(map(os.fspath, above)):
+        if not os.path.isdir(parent) and os.path.lexists(parent):  # noqa: PTH112 - a string
             message = f"'{parent}' is not a directory"
             raise LaneConflictError(message, obstacle=parent, hint="Move or remove it.")
     if not os.path.lexists(path):
@@ -86,9 +87,11 @@ def refuse_case_collisions(lane: Lane) -> None:
     ):
         with suppress(FileNotFoundError, NotADirectoryError):
             folded = name.casefold()
-            # Told from each other at once: there may be a thousand.
-            alike = [other for other in os.listdir(directory) if other.casefold() == folded]
-            for other in alike:
+            others = os.listdir(directory)
+            # All at once: there may be a thousand.
+            if f"/{folded}/" not in "/{}/".format("/".join(others).casefold()):
+                continue
+            for other in [other for other in others if other.casefold() == folded]:
                 if not same_on_some_file_system(name, other):
                     continue
                 record = _signals.read_record(directory / other)

@@ -205,8 +205,9 @@ def make(run: Provision, there: Mapping[str, str | None]) -> None:
     if entry.is_half_made:
         if run.created_entry is None:
             keep_files(repository, lane, runtime, entry)
-        clear_operation(entry)
-        check_out(lane.worktree_path, tell=run.tell)
+            clear_operation(entry)
+        made_in = None if run.created_entry is None else (repository, entry)
+        check_out(lane.worktree_path, made_in=made_in, tell=run.tell)
         unlock_entry(entry)
 
 

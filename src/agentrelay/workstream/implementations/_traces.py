@@ -142,7 +142,7 @@ def look(
         entry,
         read_entry(repository.worktrees_admin_dir / lane.admin_name),
         tip,
-        symbolic_target(repository.common_dir / lane.branch_ref),
+        symbolic_target(repository, lane.branch_ref),
     )
 
 
