@@ -338,6 +338,25 @@ def pull_of_commits(world: World) -> Case:
     return Case(scene.repo, scene.runtime, act)
 
 
+def pull_of_folders_and_files_exchanged(world: World) -> Case:
+    """Others put a file where a folder was, and a folder where a file was."""
+    scene = standing(world)
+    ref, remote = scene.lane.branch_ref, pygit2.Repository(str(world.remote_path))
+    tip = remote.references[ref].peel(pygit2.Commit)
+    index, blob = pygit2.Index(), remote.create_blob(b"theirs\n")
+    index.read_tree(tip.tree)
+    index.remove_all(["src/*", "README.md"])
+    for path in ("src", "README.md/one", "README.md/deep/two"):
+        index.add(pygit2.IndexEntry(path, blob, pygit2.enums.FileMode.BLOB))
+    who = pygit2.Signature("Other", "other@example.com")
+    remote.create_commit(ref, who, who, "Exchange", index.write_tree(remote), [tip.id])
+
+    def act(runtime: WorkstreamRuntime) -> None:
+        open_lane(runtime, lane_timeout_s=_LANE_TIMEOUT_S).pull()
+
+    return Case(scene.repo, scene.runtime, act)
+
+
 # -- clone
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pygit2
 import pytest
 from pygit2.enums import FileMode
+from pygit2.ffi import C
 
 from agentrelay.workstream import LaneConflictError, LaneWorkspace
 from agentrelay.workstream.testing import World, commit_files
-from tests.integration._workspaces import workspace_in, write
+from tests.integration._workspaces import contents, workspace_in, write
 
 
 @pytest.fixture
@@ -36,6 +38,21 @@ def others_replace_the_folder(world: World, workspace: LaneWorkspace, mode: File
     builder.insert("folder", handle.create_blob(b"notes"), mode)
     who = pygit2.Signature("Other", "other@example.com")
     handle.create_commit(name, who, who, "Replace the folder", builder.write(), [tip.id])
+
+
+def exchange_folders_and_files(world: World, workspace: LaneWorkspace) -> None:
+    """Let somebody else push a commit with a file for the folder, and a folder for the notes."""
+    handle = pygit2.Repository(str(world.remote_path))
+    name = f"refs/heads/{workspace.branch}"
+    tip = handle.references[name].peel(pygit2.Commit)
+    blob = handle.create_blob(b"new\n")
+    index = pygit2.Index()
+    index.read_tree(tip.tree)
+    index.remove_all(["folder/*", "notes"])
+    for path in ("folder", "notes/x", "notes/deep/y"):
+        index.add(pygit2.IndexEntry(path, blob, FileMode.BLOB))
+    who = pygit2.Signature("Other", "other@example.com")
+    handle.create_commit(name, who, who, "Exchange", index.write_tree(handle), [tip.id])
 
 
 @pytest.mark.parametrize("mode", [FileMode.LINK, FileMode.BLOB])
@@ -71,14 +88,241 @@ def test_a_folder_that_holds_an_empty_one_is_left_whole(
 def test_a_file_in_the_place_of_a_folder_that_is_gone_is_not_left_out(
     agentrelay_world: World, workspace: LaneWorkspace
 ) -> None:
-    """Others' file would be missing after the pull, and the next commit would delete it."""
+    """A former pull was stopped there; the file would be missing, and the next commit delete it."""
     others_replace_the_folder(agentrelay_world, workspace, FileMode.BLOB)
-    before = workspace.status().commit_id
     (workspace.path / "folder" / "tracked").unlink()
     (workspace.path / "folder").rmdir()
-    with pytest.raises(LaneConflictError, match="'folder'"):
+    assert len(workspace.pull()) == 1
+    assert (workspace.path / "folder").read_text() == "notes"
+    assert workspace.status().is_clean
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """Where a pull was stopped that turns a folder into a file and a file into a folder."""
+
+    gone: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+    def arrange(self, root: Path) -> None:
+        """Leave a worktree so."""
+        for name in self.gone:
+            path = root / name
+            path.rmdir() if path.is_dir() else path.unlink()
+        for name in self.folders:
+            (root / name).mkdir()
+        for name in self.written:
+            (root / name).write_text("new\n")
+
+
+HALFWAY = (
+    Halfway(("folder/tracked",)),
+    Halfway(("folder/deep/er/x",)),
+    Halfway(("folder/tracked", "folder/deep/er/x", "folder/deep/er")),
+    Halfway(("folder/tracked", "folder/deep/er/x", "folder/deep/er", "folder/deep", "folder")),
+    Halfway(
+        ("folder/tracked", "folder/deep/er/x", "folder/deep/er", "folder/deep", "folder"),
+        written=("folder",),
+    ),
+    Halfway(("notes",)),
+    Halfway(("notes",), ("notes",)),
+    Halfway(("notes",), ("notes", "notes/deep")),
+    Halfway(("notes",), ("notes", "notes/deep"), ("notes/deep/y",)),
+    Halfway(("notes", "folder/tracked"), ("notes",), ("notes/x",)),
+)
+
+
+@pytest.mark.parametrize("halfway", HALFWAY, ids=str)
+def test_a_pull_that_was_stopped_between_folders_and_files_is_completed(
+    agentrelay_world: World, workspace: LaneWorkspace, halfway: Halfway
+) -> None:
+    """Whatever was gone and written by then, a repeat ends with the files of the new commit."""
+    (workspace.path / "folder" / "deep" / "er").mkdir(parents=True)
+    (workspace.path / "folder" / "deep" / "er" / "x").write_text("1\n")
+    workspace.commit("Deeper")
+    workspace.push()
+    exchange_folders_and_files(agentrelay_world, workspace)
+    halfway.arrange(workspace.path)
+    assert len(workspace.pull()) == 1
+    assert workspace.status().is_clean
+    assert (workspace.path / "folder").read_text() == "new\n"
+    for name in ("notes/x", "notes/deep/y"):
+        assert (workspace.path / name).read_text() == "new\n"
+
+
+@pytest.mark.parametrize("name", ["folder/tracked", "notes"])
+def test_a_change_beside_one_that_was_stopped_is_in_the_way(
+    agentrelay_world: World, workspace: LaneWorkspace, name: str
+) -> None:
+    """What is neither old nor new is somebody's."""
+    exchange_folders_and_files(agentrelay_world, workspace)
+    other = ({"folder/tracked", "notes"} - {name}).pop()
+    (workspace.path / other).unlink()
+    (workspace.path / name).write_text("mine\n")
+    with pytest.raises(LaneConflictError, match=f"'{name}'"):
         workspace.pull()
-    assert workspace.status().commit_id == before
+    assert (workspace.path / name).read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("by_then", ["new\n", "old\n"])
+def test_an_ignored_file_in_the_place_of_a_new_one_stays(
+    agentrelay_world: World, workspace: LaneWorkspace, by_then: str
+) -> None:
+    """Also beside what a former pull has done; nothing is written before that is known."""
+    files = {"made.o": "theirs\n", "notes": "new\n", "other": "new\n"}
+    commit_files(agentrelay_world.remote_path, files, message="Theirs", branch=workspace.branch)
+    (workspace.path / "made.o").write_text("mine\n")
+    write(workspace, notes=by_then)
+    with pytest.raises(LaneConflictError, match=r"'made\.o'"):
+        workspace.pull()
+    assert (workspace.path / "made.o").read_text() == "mine\n"
+    assert not (workspace.path / "other").exists()
+
+
+# --- a file that a pull had begun to write ------------------------------------------------
+
+
+def begun(world: World, workspace: LaneWorkspace) -> None:
+    """Let others push, and leave it on record that a pull was writing that."""
+    files = {"notes": "all of it\n", "fresh": "all of it\n"}
+    tip = workspace.status().commit_id
+    target = commit_files(world.remote_path, files, message="Theirs", branch=workspace.branch)
+    handle = pygit2.Repository(str(workspace.path))
+    remote = handle.remotes.create_anonymous(str(world.remote_path))
+    remote.fetch([f"+refs/heads/{workspace.branch}:refs/remotes/origin/{workspace.branch}"])
+    Path(handle.path, "agentrelay-forward").write_text(f"{tip} {target}\n")
+
+
+@pytest.mark.parametrize("name", ["notes", "fresh"])
+@pytest.mark.parametrize("text", ["", "all ", "all of it\n"])
+def test_a_file_that_a_stopped_pull_left_half_written_is_written_again(
+    agentrelay_world: World, workspace: LaneWorkspace, name: str, text: str
+) -> None:
+    """It holds the beginning of what is on record, and nothing else; others may have gone on."""
+    begun(agentrelay_world, workspace)
+    (workspace.path / name).write_text(text)
+    files = {"notes": "other words\n", "fresh": "other words\n"}
+    commit_files(agentrelay_world.remote_path, files, message="Later", branch=workspace.branch)
+    assert len(workspace.pull()) == 2
+    assert workspace.status().is_clean
+    assert (workspace.path / name).read_text() == "other words\n"
+
+
+@pytest.mark.parametrize("name", ["notes", "fresh", "run"])
+@pytest.mark.parametrize("text", ["all mine\n", "all of it\nand more\n"])
+def test_what_somebody_wrote_after_a_pull_was_stopped_is_in_the_way(
+    agentrelay_world: World, workspace: LaneWorkspace, name: str, text: str
+) -> None:
+    """A byte more or another one is theirs, and so is a file the pull had nothing to do with."""
+    begun(agentrelay_world, workspace)
+    (workspace.path / name).write_text(text)
+    commit_files(
+        agentrelay_world.remote_path, {"run": "new\n"}, message="Later", branch=workspace.branch
+    )
+    with pytest.raises(LaneConflictError, match=f"'{name}'"):
+        workspace.pull()
+    assert (workspace.path / name).read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "all "])
+def test_without_a_record_half_a_file_is_somebodys(
+    agentrelay_world: World, workspace: LaneWorkspace, text: str
+) -> None:
+    """Emptying a file is a change as well."""
+    begun(agentrelay_world, workspace)
+    handle = pygit2.Repository(str(workspace.path))
+    (workspace.path / "notes").write_text(text)
+    Path(handle.path, "agentrelay-forward").write_text("0" * 40 + " " + "1" * 40)
+    with pytest.raises(LaneConflictError, match="'notes'"):
+        workspace.pull()
+    assert (workspace.path / "notes").read_text() == text
+
+
+# --- what a sparse checkout hides --------------------------------------------------------
+
+
+def hide(workspace: LaneWorkspace, patterns: str, *names: str) -> None:
+    """Make the lane's checkout sparse, as git does it."""
+    handle = pygit2.Repository(str(workspace.path))
+    handle.config["core.sparseCheckout"] = True
+    info = Path(handle.path, "info")
+    info.mkdir(exist_ok=True)
+    (info / "sparse-checkout").write_text(patterns)
+    for name in names:
+        raw = C.git_index_get_bypath(handle.index._index, name.encode(), 0)
+        raw.flags_extended |= 0x4000
+        (workspace.path / name).unlink()
+    handle.index.write()
+    assert workspace.status().is_clean
+
+
+CONE = "/*\n!/*/\n/shown/\n"
+
+
+@pytest.fixture
+def sparse(workspace: LaneWorkspace) -> LaneWorkspace:
+    """Return the lane with a folder that is shown; the other one is hidden."""
+    (workspace.path / "shown").mkdir()
+    (workspace.path / "shown" / "a").write_text("1\n")
+    (workspace.path / "folder" / "more").write_text("1\n")
+    workspace.commit("Two folders")
+    workspace.push()
+    hide(workspace, CONE, "folder/tracked", "folder/more")
+    (workspace.path / "folder").rmdir()
+    return workspace
+
+
+def test_a_pull_writes_nothing_that_a_sparse_checkout_hides(
+    agentrelay_world: World, sparse: LaneWorkspace
+) -> None:
+    """Changed, new and deleted: the index has it all, the working tree what is shown of it."""
+    files = {
+        "folder/tracked": "2\n", "folder/more": None, "folder/new": "new\n", "hid/den": "new\n",
+        "shown/a": "2\n", "shown/b": "new\n", "top": "new\n",
+    }  # fmt: skip
+    commit_files(agentrelay_world.remote_path, files, message="Theirs", branch=sparse.branch)
+    sparse.pull()
+    assert not (sparse.path / "folder").exists()
+    assert not (sparse.path / "hid").exists()
+    for name, text in (("shown/a", "2\n"), ("shown/b", "new\n"), ("top", "new\n")):
+        assert (sparse.path / name).read_text() == text
+    assert sparse.status().is_clean
+    write(sparse, mine="1\n")
+    sparse.commit("Mine")
+    found = contents(sparse)
+    assert found["folder/tracked"] == b"2\n"
+    assert found["folder/new"] == found["hid/den"] == b"new\n"
+    assert "folder/more" not in found
+
+
+def test_a_pull_of_hidden_files_that_was_stopped_is_completed(
+    agentrelay_world: World, sparse: LaneWorkspace
+) -> None:
+    """The index was there before the branch."""
+    files: dict[str, str | None] = {"folder/tracked": "2\n", "folder/more": None, "hid/den": "x\n"}
+    commit_files(agentrelay_world.remote_path, files, message="Theirs", branch=sparse.branch)
+    handle = pygit2.Repository(str(sparse.path))
+    before = handle.head.target
+    sparse.pull()
+    reset = pygit2.Repository(str(sparse.path))
+    reset.references[f"refs/heads/{sparse.branch}"].set_target(before)
+    assert len(sparse.pull()) == 1
+    assert sparse.status().is_clean
+    assert not (sparse.path / "hid").exists()
+
+
+def test_an_untracked_file_in_a_hidden_place_is_in_the_way(
+    agentrelay_world: World, sparse: LaneWorkspace
+) -> None:
+    """Hidden there would be others' file, and what is there would be taken for it."""
+    files = {"hid": "new\n", "folder/x": "new\n"}
+    commit_files(agentrelay_world.remote_path, files, message="Theirs", branch=sparse.branch)
+    (sparse.path / "folder").mkdir()
+    (sparse.path / "folder" / "x").write_text("mine\n")
+    with pytest.raises(LaneConflictError, match="'folder/x'"):
+        sparse.pull()
+    assert (sparse.path / "folder" / "x").read_text() == "mine\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")

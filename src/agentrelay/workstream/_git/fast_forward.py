@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pygit2
-from pygit2.enums import CheckoutNotify, CheckoutStrategy, FileMode
+from pygit2.enums import FileMode
 
 from agentrelay.workstream._git.blobs import blob_at
+from agentrelay.workstream._git.careful_checkout import (
+    ObstructedError,
+    write_files,
+    write_new_files,
+)
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.file_rules import FileRules
+from agentrelay.workstream._git.forward_journal import begin, finish, read_begun
 from agentrelay.workstream._git.index_draft import IndexDraft
 from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.lockfile import LockedError
@@ -25,19 +32,15 @@ from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.reflog import log_head
 from agentrelay.workstream._git.refs import move_ref
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.tree_status import read_status
+from agentrelay.workstream._git.sparse import read_sparse_patterns
+from agentrelay.workstream._git.tree_status import hidden_paths, read_status
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = ["fast_forward"]
 
 _MOST_SHOWN: Final = 5
-_STRATEGY: Final = (
-    CheckoutStrategy.SAFE
-    | CheckoutStrategy.DONT_UPDATE_INDEX
-    | CheckoutStrategy.DONT_OVERWRITE_IGNORED
-    | CheckoutStrategy.DISABLE_PATHSPEC_MATCH
-)
 _Entry = tuple[pygit2.Oid, int]
+_Change = tuple[str, _Entry | None]
 
 
 def fast_forward(
@@ -61,21 +64,28 @@ def fast_forward(
 
     def attempt() -> None:
         with IndexDraft(repository) as draft:
-            done = _refuse_changes(repository, tip, target)
             changed = _changed(repository.handle, tip, target)
-            # libgit2 refuses a new file that is there already, even as it ought to be.
-            paths = [path for path, _ in changed if path not in done] if done else None
-            _refuse_obstacles(repository, tip, [p for p, new in changed if new and p not in done])
-            if paths is None or paths:
-                _check_out(repository, target, paths)
+            hidden = _hidden(repository.handle, changed)
+            done, torn = _refuse_changes(repository, tip, target, hidden)
+            shown = [item for item in changed if item[0] not in hidden and item[0] not in done]
+            _refuse_obstacles(repository, tip, [p for p, entry in shown if entry and p not in torn])
+            begin(repository.handle, tip=tip, target=target)
+            try:
+                if len(shown) == len(changed) and not torn:
+                    write_files(repository.handle, target, None)
+                else:
+                    _write_rest(repository.handle, tip, target, shown, torn)
+            except ObstructedError as error:
+                raise _in_the_way(repository, error.paths) from error
             for path, entry in changed:
                 if entry is None:
                     draft.drop(path)
                 else:
                     # Without the file's time and size: somebody may have written to it by now,
                     # and git must find that out.
-                    draft.put(path, entry[0], FileMode(entry[1]), None)
+                    draft.put(path, entry[0], FileMode(entry[1]), None, hidden=path in hidden)
             draft.install()
+        finish(repository.handle)
 
     with repository_failures("move the worktree forward", path=repository.path):
         until_free(
@@ -92,11 +102,73 @@ def fast_forward(
             )
 
 
-def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[str]:
+def _hidden(handle: pygit2.Repository, changed: list[_Change]) -> set[str]:
+    """Return which of the paths a sparse checkout hides; new ones by its patterns."""
+    hidden = hidden_paths(handle)
+    patterns = read_sparse_patterns(handle)
+    if patterns is not None:
+        root = Path(handle.workdir)
+        hidden |= {
+            path
+            for path, entry in changed
+            if entry is not None
+            and path not in handle.index
+            and not os.path.lexists(root / path)
+            and not patterns.shows(path)
+        }
+    return hidden.intersection(path for path, _ in changed)
+
+
+def _write_rest(
+    handle: pygit2.Repository, tip: str, target: str, left: list[_Change], torn: set[str]
+) -> None:
+    """Write what a pull that was stopped, or a sparse checkout, leaves to be written.
+
+    libgit2 refuses a new file that is there already, even as it ought to be; and what it
+    compares with HEAD it does not write where a folder is gone. So first what HEAD has,
+    and then, into the room that leaves, what is new.
+
+    Raises:
+        ObstructedError: Something is in no commit.
+    """
+    old = handle[tip].peel(pygit2.Tree)
+    for path in torn:
+        Path(handle.workdir, path).unlink(missing_ok=True)
+    known = [path for path, _ in left if _entry_of(old, path) is not None and path not in torn]
+    if known:
+        write_files(handle, target, known)
+    # Where a file became a folder, all of that is written by now.
+    rules = FileRules(handle)
+    new = [
+        path
+        for path, entry in left
+        if (_entry_of(old, path) is None or path in torn)
+        and entry is not None
+        and _there(handle, path, rules) != entry
+    ]
+    for path in new:
+        _drop_empty(Path(handle.workdir, path))
+    if new:
+        write_new_files(handle, target, new)
+
+
+def _drop_empty(path: Path) -> None:
+    """Remove what is left of a folder: the empty ones in it, and itself."""
+    if not _is_folder(path):
+        return
+    for top, _, _ in os.walk(path, topdown=False):
+        with suppress(OSError):
+            Path(top).rmdir()
+
+
+def _refuse_changes(
+    repository: OpenRepository, tip: str, target: str, hidden: set[str]
+) -> tuple[set[str], set[str]]:
     """Refuse what is in no commit, unless it is what the new commit holds.
 
     Returns:
-        The paths that are as in the new commit already.
+        The paths that are as in the new commit already, and those that a move forward left
+        half written when it was stopped.
 
     Raises:
         LaneConflictError: There is some.
@@ -107,19 +179,29 @@ def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[st
     changed = {change.path for change in (*status.staged, *status.unstaged)}
     wrong = list(status.conflicted)
     done: set[str] = set()
+    torn: set[str] = set()
+    begun = read_begun(handle, tip=tip)
     rules = FileRules(handle)
-    for path in sorted(changed):
-        wanted = _entry_of(new, path)
-        staged = _staged(handle, path)
-        right = _there(handle, path, rules) == wanted and staged in {wanted, _entry_of(old, path)}
-        (done.add if right else wrong.append)(path)
-    for path in set(status.untracked) - changed:
+    for path in sorted(changed.union(status.untracked)):
         wanted = _entry_of(new, path.rstrip("/"))
-        if wanted is not None:
-            (done.add if _there(handle, path, rules) == wanted else wrong.append)(path)
+        if path not in changed and wanted is None:
+            # Untracked, and in nobody's way.
+            continue
+        known = {wanted, _entry_of(old, path), *([begun.entry(path)] if begun else [])}
+        if path in changed and _staged(handle, path) not in known:
+            wrong.append(path)
+        elif path in changed and path in hidden:
+            # There is no file, and there ought to be none.
+            continue
+        elif _there(handle, path, rules) == wanted:
+            done.add(path)
+        elif begun is not None and begun.may_have_left(path):
+            torn.add(path)
+        else:
+            wrong.append(path)
     if wrong:
         raise _in_the_way(repository, sorted(wrong))
-    return done
+    return done, torn
 
 
 def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -> None:
@@ -137,11 +219,11 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
     seen: set[str] = set()
     for path in coming:
         if _is_folder(root / path):
-            wrong.update(below for below in _below(root, path) if _entry_of(old, below) is None)
-        elif os.path.lexists(root / path) and not _is_file(root / path):
-            wrong.add(path)
-        elif path in old and isinstance(old[path], pygit2.Tree) and not _is_file(root / path):
-            # Its folder is gone: libgit2 would not write it, and the next commit delete it.
+            # An empty folder that HEAD has is what is left of it.
+            wrong.update(below for below in _below(root, path) if below not in old)
+        elif os.path.lexists(root / path) and (
+            not _is_file(root / path) or _entry_of(old, path) is None
+        ):
             wrong.add(path)
         for folder in map(str, Path(path).parents[:-1]):
             if folder in seen:
@@ -211,45 +293,7 @@ def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | N
     return blob, int(kind)
 
 
-class _Notes(pygit2.CheckoutCallbacks):
-    """Remembers what a checkout must not overwrite."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conflicts: list[str] = []
-
-    def checkout_notify_flags(self) -> CheckoutNotify:
-        """Ask for conflicts alone."""
-        return CheckoutNotify.CONFLICT
-
-    def checkout_notify(self, why: CheckoutNotify, path: str, *_: Any) -> None:  # noqa: ARG002 - asked for conflicts only
-        """Remember one."""
-        self.conflicts.append(path)
-
-
-def _check_out(repository: OpenRepository, target: str, paths: list[str] | None) -> None:
-    """Write the files of a commit, and nothing over what is in no commit.
-
-    Args:
-        repository: Opened at the working tree.
-        target: Hex id of the commit.
-        paths: Which files, all when ``None``.
-
-    Raises:
-        LaneConflictError: Something would have been; nothing was written.
-    """
-    notes = _Notes()
-    try:
-        repository.handle.checkout_tree(  # type: ignore[no-untyped-call]  # pygit2 has no types there
-            repository.handle[target], strategy=_STRATEGY, callbacks=notes, paths=paths
-        )
-    except pygit2.GitError as error:
-        if notes.conflicts:
-            raise _in_the_way(repository, sorted(set(notes.conflicts))) from error
-        raise
-
-
-def _changed(handle: pygit2.Repository, tip: str, target: str) -> list[tuple[str, _Entry | None]]:
+def _changed(handle: pygit2.Repository, tip: str, target: str) -> list[_Change]:
     """Return what the new commit has at each path that differs; deletions first."""
     old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
     paths: set[str] = set()

@@ -14,10 +14,10 @@ __all__ = ["local_commit", "local_history", "with_history"]
 
 
 def with_history(repository: OpenRepository) -> OpenRepository:
-    """Return a handle that knows where the history of a shallow clone ends.
+    """Return a fresh handle on the repository's own directory.
 
-    That is written in the repository's own directory, and libgit2 looks for it in that of
-    the worktree: there it takes the last commit's parents for lost.
+    It knows where the history of a shallow clone ends, as ``OpenRepository.history`` does,
+    and all that is walked with it is.
 
     Args:
         repository: Opened anywhere in it.
@@ -44,7 +44,7 @@ def local_history(repository: OpenRepository, sha: str, *, most: int) -> list[Co
     """
     if local_commit(repository, sha) is None:
         return None
-    walker = repository.handle.walk(sha, SortMode.TOPOLOGICAL)
+    walker = repository.history.walk(sha, SortMode.TOPOLOGICAL)
     try:
         return [_facts(commit) for commit in itertools.islice(walker, most)]
     except (KeyError, pygit2.GitError):

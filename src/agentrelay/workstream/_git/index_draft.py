@@ -19,7 +19,10 @@ from pygit2.ffi import C
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.repository import OpenRepository
 
-__all__ = ["IndexDraft"]
+__all__ = ["SKIP_WORKTREE", "IndexDraft"]
+
+# gitformat-index(5), "extended flags".
+SKIP_WORKTREE: Final = 0x4000
 
 # Beside the index and not in a directory of temporary files: it goes when the entry goes.
 _NAME: Final = "agentrelay-index"
@@ -63,7 +66,15 @@ class IndexDraft:
         """Forget the copy."""
         self._clear()
 
-    def put(self, path: str, blob: pygit2.Oid, mode: FileMode, seen: os.stat_result | None) -> None:
+    def put(
+        self,
+        path: str,
+        blob: pygit2.Oid,
+        mode: FileMode,
+        seen: os.stat_result | None,
+        *,
+        hidden: bool = False,
+    ) -> None:
         """Add or replace an entry; a file takes the place of a folder, and the reverse.
 
         Args:
@@ -71,6 +82,7 @@ class IndexDraft:
             blob: What it holds.
             mode: Its mode.
             seen: The file as it was before it was read, so that git need not read it again.
+            hidden: Whether a sparse checkout hides it: that there is no file says nothing.
         """
         raw, name = pygit2.IndexEntry(path, blob, mode)._to_c()  # noqa: SLF001 - pygit2's own entries leave these fields out
         if seen is not None:
@@ -79,6 +91,8 @@ class IndexDraft:
             raw.dev, raw.ino = seen.st_dev & _WORD, seen.st_ino & _WORD
             raw.uid, raw.gid = seen.st_uid & _WORD, seen.st_gid & _WORD
             raw.file_size = seen.st_size & _WORD
+        if hidden:
+            raw.flags_extended |= SKIP_WORKTREE
         check_error(C.git_index_add(self.index._index, raw), io=True)  # noqa: SLF001 - see above
         del name  # libgit2 has its own copy by now
 

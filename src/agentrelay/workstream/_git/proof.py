@@ -81,7 +81,7 @@ def _changes_nothing(repository: OpenRepository, commit_id: str, target_id: str)
     """Return whether merging a commit into a target would leave the target's tree as it is."""
     handle = repository.handle
     try:
-        fork: object = handle.merge_base(commit_id, target_id)
+        fork: object = repository.history.merge_base(commit_id, target_id)
         if fork is None:
             return False
         if handle[str(fork)].peel(pygit2.Tree).id == handle[commit_id].peel(pygit2.Tree).id:

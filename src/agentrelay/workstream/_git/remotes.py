@@ -322,7 +322,8 @@ class RemoteEnd:
         keys.append(f"remote.{name}.url")
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
         with repository_failures("make a place for fetching", path=self.repository.path):
-            source = self.repository.fetching_handle() if purpose == "fetch" else handle
+            repository = self.repository
+            source = repository.fetching_handle() if purpose == "fetch" else repository.history
         return source.remotes.create_anonymous(absolute(raw, self.repository)), url
 
 
@@ -337,7 +338,7 @@ def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:
         refuse_program(address, repository, access.remote)
     refuse_led_away(repository, access.remote, url, key="url")
     refuse_led_away(repository, access.remote, push_url, key="pushurl")
-    if repository.handle.is_shallow and url.startswith(("/", "file:")):
+    if repository.history.is_shallow and url.startswith(("/", "file:")):
         message = f"'{repository.path}' is a shallow clone, and its remote '{redact(url)}' a path"
         raise RepositoryError(
             message,

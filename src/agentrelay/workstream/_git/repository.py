@@ -82,6 +82,18 @@ class OpenRepository:
         """Directory for our locks and half-made things; git ignores it."""
         return self.common_dir / "agentrelay"
 
+    @cached_property
+    def history(self) -> pygit2.Repository:
+        """A handle that knows where the history of a shallow clone ends.
+
+        That is written in the repository's own directory, and libgit2 looks for it in that of
+        the worktree a handle is opened at: there it takes the last commit's parents for lost.
+        """
+        is_linked = not self.common_dir.samefile(self.handle.path)
+        if not is_linked or not (self.common_dir / "shallow").exists():
+            return self.handle
+        return pygit2.Repository(str(self.common_dir), RepositoryOpenFlag.NO_SEARCH)
+
     def metadata_section(self) -> AbstractContextManager[None]:
         """Hold the repository's lock for a short local section; never across the network."""
         return hold(
@@ -115,9 +127,9 @@ class OpenRepository:
         Source:
             gitrepository-layout(5), "commondir".
         """
-        if self.handle.is_shallow:
-            # Where the history ends is written in the repository's own directory only.
-            return self.handle
+        if self.history.is_shallow:
+            # The view has no note of where the history ends.
+            return self.history
         view = self.own_dir / "fetch"
         for name, text in (("HEAD", "ref: refs/heads/none\n"), ("commondir", "../..\n")):
             if not (view / name).exists():
@@ -171,7 +183,7 @@ class OpenRepository:
         if ancestor not in self.handle or descendant not in self.handle:
             return False
         try:
-            return bool(self.handle.descendant_of(descendant, ancestor))
+            return bool(self.history.descendant_of(descendant, ancestor))
         except pygit2.GitError:
             # A part of the history is missing: nothing is proved by it.
             return False

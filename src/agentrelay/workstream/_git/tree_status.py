@@ -11,6 +11,7 @@ from pygit2.ffi import C
 
 from agentrelay.workstream._changes import AheadBehind, ChangedPath, ChangeKind, TreeStatus
 from agentrelay.workstream._git.failures import is_torn
+from agentrelay.workstream._git.index_draft import SKIP_WORKTREE
 from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import OpenRepository
@@ -32,7 +33,6 @@ _UNSTAGED: Final[tuple[tuple[int, ChangeKind], ...]] = (
 _UNTRACKED: Final = int(FileStatus.WT_NEW)
 _CONFLICTED: Final = int(FileStatus.CONFLICTED)
 # gitformat-index(5), "extended flags".
-_SKIP_WORKTREE: Final = 0x4000
 _INTENT_TO_ADD: Final = 0x2000
 
 
@@ -95,7 +95,7 @@ def _flagged(handle: pygit2.Repository) -> tuple[set[str], set[str]]:
         path = index[number].path
         if raw.flags_extended & _INTENT_TO_ADD:
             announced.add(path)
-        if raw.flags_extended & _SKIP_WORKTREE and mode_at(root, path) is None:
+        if raw.flags_extended & SKIP_WORKTREE and mode_at(root, path) is None:
             hidden.add(path)
     return announced, hidden
 

@@ -120,7 +120,7 @@ def _foreign_owners(path: Path) -> list[Path]:
 
 
 def _look_at_history(sheet: Sheet, repository: OpenRepository) -> None:
-    if repository.handle.is_shallow:
+    if repository.history.is_shallow:
         sheet.note(
             "history",
             "this is a shallow clone: lanes work over a network, but not with a remote that is "

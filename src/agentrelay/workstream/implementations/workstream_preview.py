@@ -41,6 +41,7 @@ def preview_merge(
         RepositoryError: There is no such repository, branch or commit, the lane was never
             prepared, no target is known, or objects are missing.
     """
+    from agentrelay.workstream._git.history import with_history
     from agentrelay.workstream._git.merging import InMemoryMerges
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._previewed import look_up, previewed
@@ -56,7 +57,7 @@ def preview_merge(
         )
     check_text("target", target_name)
     check_branch_name(remote, kind="remote")
-    repository = open_repository(repo_path)
+    repository = with_history(open_repository(repo_path))
     source = look_up(repository, source_name, remote=remote, is_remote_first=False)
     into = look_up(repository, target_name, remote=remote, is_remote_first=True)
     return previewed(InMemoryMerges(repository), source, into)
@@ -87,12 +88,13 @@ def preview_pairs(
         RepositoryError: There is no such repository, branch or commit, a lane was never
             prepared, or objects are missing.
     """
+    from agentrelay.workstream._git.history import with_history
     from agentrelay.workstream._git.merging import InMemoryMerges
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._previewed import look_up, previewed
 
     check_branch_name(remote, kind="remote")
-    repository = open_repository(repo_path)
+    repository = with_history(open_repository(repo_path))
     tips = [
         look_up(repository, _branch_of(lane), remote=remote, is_remote_first=False)
         for lane in listed("lanes", lanes)
