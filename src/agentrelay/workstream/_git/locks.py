@@ -7,7 +7,6 @@ two different files under one name.
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import threading
@@ -196,7 +195,9 @@ def until_free(
     policy = backoff or Backoff()
     found_locked: float | None = None
     pause_s = policy.first_s
-    for looks in itertools.count(1):
+    looks = 0
+    while True:
+        looks += 1
         try:
             return attempt()
         except Exception as error:
@@ -216,4 +217,3 @@ def until_free(
         # Full jitter: two waiters that collided once do not collide for ever.
         threading.Event().wait(random.uniform(policy.first_s, pause_s))  # noqa: S311 - not a secret
         pause_s = min(policy.longest_s, pause_s * 2)
-    raise AssertionError("it is looked at for ever, or given up")
