@@ -52,11 +52,14 @@ class Workspaces(LaneWorld):
             assert found[0].commit_id == head_of(place)
 
     @precondition(lambda self: any(place.is_open for place in self.places.values()))
-    @rule(data=st.data())
-    def commit(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), edits=st.booleans())
+    def commit(self, data: st.DataObject, edits: bool) -> None:  # noqa: FBT001 - drawn by name
         """Everything is in the new commit, on top of the last one, or nothing was done."""
-        keys = [key for key, place in self.places.items() if place.is_open]
-        place = self.places[data.draw(st.sampled_from(keys))]
+        place = self.draw(data, lambda place: place.is_open)
+        if edits:
+            folder = place.worktree / f"folder-{self.next_number()}"
+            folder.mkdir()
+            (folder / "new.txt").write_text(f"new {self.number}\n")
         workspace, error = self._open(place)
         before = head_of(place)
         if workspace is not None:
@@ -86,10 +89,12 @@ class Workspaces(LaneWorld):
         }
         assert set(there) == files
 
-    @rule(key=PLACES)
-    def push(self, key: Key) -> None:
+    @rule(data=st.data(), commits=st.booleans())
+    def push(self, data: st.DataObject, commits: bool) -> None:  # noqa: FBT001 - drawn by name
         """The remote has the lane's commits, or what it had."""
-        place = self.places[key]
+        place = self.draw(data, lambda place: place.is_open)
+        if commits and place.is_open:
+            self.commit_work(place)
         ref, there = place.lane.branch_ref, self.there
         workspace, error = self._open(place)
         if workspace is not None:
@@ -107,10 +112,12 @@ class Workspaces(LaneWorld):
         if self.owners.get(place.id) != place.clone.name:
             self.owners[place.id] = None
 
-    @rule(key=PLACES)
-    def pull(self, key: Key) -> None:
+    @rule(data=st.data(), news=st.booleans())
+    def pull(self, data: st.DataObject, news: bool) -> None:  # noqa: FBT001 - drawn by name
         """The lane follows the remote forward, or stays where it was."""
-        place = self.places[key]
+        place = self.draw(data, lambda place: place.is_open)
+        if news:
+            self.push_from_clone(place)
         before = place.tip
         workspace, error = self._open(place)
         if workspace is not None:
