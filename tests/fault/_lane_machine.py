@@ -64,10 +64,11 @@ class LaneWorld(RuleBasedStateMachine):
         return self.number
 
     def commit_work(self, place: Place) -> None:
-        """Let an agent commit in a lane's worktree."""
+        """Let an agent commit in a lane's worktree; a lock that is in the way stops it there."""
         number = self.next_number()
         files = {f"work-{number}.txt": f"work {number}\n"}
-        commit_files(place.worktree, files, message=f"work {number}")
+        with contextlib.suppress(OSError):
+            commit_files(place.worktree, files, message=f"work {number}")
 
     def push_from_clone(self, place: Place) -> None:
         """Let a person fetch a lane's branch into a clone, and push on top of it."""
