@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from hypothesis import event
@@ -159,10 +160,14 @@ class Upkeep(LaneWorld):
         else:
             prefix = f"{_PREFIX}{work.graph}/{work.workstream_id}/"
             doomed = {ref for ref in keeps(clone) if ref.startswith(prefix)}
-            lane = {"graph": work.graph, "workstream_id": work.workstream_id}
-            gone = self.verb(
-                places, lambda: forget(clone.repo, older_than_s=0.0, **lane), forgotten=doomed
+            by_age = partial(
+                forget,
+                clone.repo,
+                older_than_s=0.0,
+                graph=work.graph,
+                workstream_id=work.workstream_id,
             )
+            gone = self.verb(places, by_age, forgotten=doomed)
         assert {work.ref for work in gone} == doomed
         assert refs(clone.repo) == {r: t for r, t in before.items() if r not in doomed}
         logs = clone.git / "logs"

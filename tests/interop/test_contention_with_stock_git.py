@@ -78,16 +78,17 @@ def test_thirty_two_lanes_beside_a_stock_git_are_whole_and_nothing_of_its_user_i
         def tidy() -> None:
             gate.each_beside_some(_TIDYING, neighbour.work, lanes=len(LANES))
 
-        for step, check in (
-            *((crowd.prepare, lambda: whole(crowd, LANES)), (crowd.tear_down, lambda: gone(crowd))),
-        ) * ROUNDS:
+        for step in (crowd.prepare, crowd.tear_down) * ROUNDS:
             neighbour.tidied.clear()
             gate.kept = 0
             gate.close()
             with neighbour.beside(tidy):
                 assert workers(LANES, step) == []
             assert (neighbour.tidied, gate.kept) == (list(_TIDYING), len(_TIDYING))
-            check()
+            if step == crowd.prepare:
+                whole(crowd, LANES)
+            else:
+                gone(crowd)
             assert neighbour.losses() == []
 
 
