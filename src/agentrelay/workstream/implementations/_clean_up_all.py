@@ -212,13 +212,16 @@ class _Round:
         self._for_each_branch(remote.refuse_blocked)
         names = unique(name for job in self._reaching for name in branches_of(job.run))
         there: dict[str, str | None] = {}
-        if names:
-            try:
+        try:
+            if names:
                 with repository_failures(REACH_REMOTE, path=self._crew.repository.path):
                     there.update(remote.look(names))
-            except WorkstreamError as error:
-                self._all_fail(REACH_REMOTE, error)
-        self._for_each_branch(lambda name: remote.note(name, there[name]))
+        except WorkstreamError as error:
+            self._all_fail(REACH_REMOTE, error)
+        try:
+            self._for_each_branch(lambda name: remote.note(name, there[name]))
+        finally:
+            remote.settle()
         for job in self._reaching:
             see_remote(job.run, {name: there[name] for name in branches_of(job.run)})
         return remote

@@ -160,8 +160,11 @@ class _Round:
         self._for_each_branch(end.refuse_blocked)
         wanted = unique(name for job in self._left for name in branches_of(job.run))
         there: dict[str, str | None] = {}
-        self._for_all(lambda: there.update(end.look(wanted)))
-        self._for_each_branch(lambda name: end.note(name, there[name]))
+        try:
+            self._for_all(lambda: there.update(end.look(wanted)))
+            self._for_each_branch(lambda name: end.note(name, there[name]))
+        finally:
+            end.settle()
         self._each(lambda job, _: _make(job, there))
         self._push(end)
         branches = [job.lane.branch for job in self._left]
