@@ -280,7 +280,7 @@ def _kinds() -> Iterator[Kind]:
     local: dict[str, Any] = {"over": "path"}
     yield Kind(
         "the disk is full",
-        disk,
+        Touches.ROOM,
         lambda verb: full_disk(verb.works_in),
         wrong,
         ("No space left",),
@@ -306,7 +306,7 @@ def _kinds() -> Iterator[Kind]:
     # Most verbs have begun by then.
     yield Kind(
         "too many open files",
-        disk,
+        Touches.MANY_FILES,
         _always(_nothing),
         wrong,
         ("Too many open files",),

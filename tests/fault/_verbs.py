@@ -22,9 +22,14 @@ from agentrelay.workstream import (
     WorkstreamRuntime,
     WorkstreamSpec,
     clone,
+    forget,
     open_lane,
     prepare_all,
     preview_merge,
+    preview_pairs,
+    reconcile,
+    rescued,
+    restore,
     teardown_all,
 )
 from agentrelay.workstream._lane import Lane
@@ -35,6 +40,8 @@ __all__ = ["VERBS", "Touches", "Verb", "do", "is_told_by_concerns", "reach"]
 
 # A second lane, so that a batch is one.
 _OTHER: Final = WorkstreamSpec("lexer")
+# What a teardown may have kept.
+_KEPT: Final = "refs/agentrelay/rescue/nightly/parser/20261125T120000.000000Z/commits"
 # When whatever a verb commits was committed: pictures hold ids.
 _DATE: Final = "1800000000 +0000"
 
@@ -45,6 +52,8 @@ class Touches(Flag):
     Attributes:
         REPOSITORY: It opens the repository.
         DISK: It writes below the directory it works in.
+        ROOM: It needs free blocks there.
+        MANY_FILES: It opens more than two files at a time.
         REMOTE: It talks to the remote.
         DOWNLOAD: It fetches objects.
         CREATION: It creates branches at the remote.
@@ -57,6 +66,8 @@ class Touches(Flag):
 
     REPOSITORY = auto()
     DISK = auto()
+    ROOM = auto()
+    MANY_FILES = auto()
     REMOTE = auto()
     DOWNLOAD = auto()
     CREATION = auto()
@@ -198,7 +209,31 @@ def _teardown_all(place: Place) -> Seen:
     return Seen(None, found.concerns)
 
 
-_LOCAL: Final = Touches.REPOSITORY | Touches.DISK
+def _on(act: Callable[[Path], object]) -> Callable[[Place], Seen]:
+    """A function that is given the repository and no more."""
+
+    def verb(place: Place) -> Seen:
+        act(place.repo)
+        return Seen(None, ())
+
+    return verb
+
+
+def _reconcile(place: Place) -> Seen:
+    world = place.world
+    address = {"api_url": world.github.api_url, "full_name": world.full_name}
+    found = reconcile(place.repo, **{**_settings(place), **address})
+    return Seen(None, found.concerns)
+
+
+def _keep(place: Place) -> None:
+    """Let a teardown have kept something."""
+    assert place.work is not None
+    place.handle().references.create(_KEPT, place.work)
+
+
+_WRITES: Final = Touches.DISK | Touches.ROOM | Touches.MANY_FILES
+_LOCAL: Final = Touches.REPOSITORY | _WRITES
 _PREPARES: Final = _LOCAL | Touches.REMOTE | Touches.DOWNLOAD | Touches.CREATION | Touches.BRANCH
 _CLEANS_UP: Final = _LOCAL | Touches.REMOTE | Touches.DELETION | Touches.WORKTREE
 
@@ -223,10 +258,29 @@ VERBS: Final[dict[str, Verb]] = {
     ),
     "clone": Verb(
         _clone,
-        Touches.DISK | Touches.REMOTE | Touches.DOWNLOAD,
+        _WRITES | Touches.REMOTE | Touches.DOWNLOAD,
         ready=None,
         works_in=lambda place: place.made.parent,
     ),
     "open_lane": Verb(_open_by_path, Touches.REPOSITORY | Touches.RECORD),
+    "status": Verb(_in_lane(LaneWorkspace.status), Touches.REPOSITORY | Touches.WORKTREE),
+    "resolve": Verb(
+        _in_lane(lambda lane: lane.resolve(["README.md"])), Touches.REPOSITORY | Touches.BRANCH
+    ),
+    "diff": Verb(_in_lane(LaneWorkspace.diff), Touches.REPOSITORY),
+    "log": Verb(_in_lane(LaneWorkspace.log), Touches.REPOSITORY),
     "preview_merge": Verb(_preview, Touches.REPOSITORY),
+    "preview_pairs": Verb(_on(lambda repo: preview_pairs(repo, [BRANCH])), Touches.REPOSITORY),
+    "rescued": Verb(_on(rescued), Touches.REPOSITORY),
+    "restore": Verb(
+        _on(lambda repo: restore(repo, _KEPT, branch="again")),
+        Touches.REPOSITORY | Touches.DISK | Touches.ROOM,
+        ready=_keep,
+    ),
+    "forget": Verb(
+        _on(lambda repo: forget(repo, [_KEPT])),
+        Touches.REPOSITORY | Touches.DISK | Touches.MANY_FILES,
+        ready=_keep,
+    ),
+    "reconcile": Verb(_reconcile, Touches.REPOSITORY | Touches.REMOTE, is_told_by_concerns=True),
 }
