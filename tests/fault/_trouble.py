@@ -313,8 +313,10 @@ def impatience(silence_ms: int) -> Iterator[None]:
     """Let libgit2 wait less for a silent server; the setting belongs to the whole process."""
     before = pygit2.settings.server_timeout
     pygit2.settings.server_timeout = silence_ms
-    yield
-    pygit2.settings.server_timeout = before
+    try:
+        yield
+    finally:
+        pygit2.settings.server_timeout = before
 
 
 @contextmanager
