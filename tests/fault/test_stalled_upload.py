@@ -76,8 +76,13 @@ def test_a_process_keeps_its_own_time_outs_whatever_a_caller_waits(
     assert set(seen) == {own_ms}
 
 
-def test_the_longest_of_several_exchanges_decides_how_long_silence_is_borne() -> None:
+def test_the_longest_of_several_exchanges_decides_how_long_silence_is_borne(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The process has one time-out: one caller's haste must not end another's exchange."""
+    # 0 is libgit2's own: nobody has set them.
+    monkeypatch.setattr(pygit2.settings, "server_timeout", 0)
+    monkeypatch.setattr(pygit2.settings, "server_connect_timeout", 0)
     libgit2.configure_network()
     usual_ms = pygit2.settings.server_timeout
     with libgit2.patience(20):
