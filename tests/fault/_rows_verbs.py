@@ -27,6 +27,7 @@ from agentrelay.workstream import (
     WorkstreamError,
 )
 from agentrelay.workstream.testing import Fault
+from tests.fault._doors import SshDoor, UploadDoor
 from tests.fault._injectors import Inject, pointed_at, written
 from tests.fault._matrix import REF, Place, Row, Seen
 from tests.fault._rows_hosts import (
@@ -39,7 +40,7 @@ from tests.fault._rows_hosts import (
 )
 from tests.fault._rows_machine import extension, full_disk, read_only
 from tests.fault._rows_network import a_hook_that_declines, nobody_listens, planned, silence
-from tests.fault._trouble import SshDoor, UploadDoor, closed_port, few_descriptors, impatience
+from tests.fault._trouble import closed_port, few_descriptors, impatience
 from tests.fault._verbs import VERBS, Touches, Verb, do
 
 __all__ = ["rows_besides"]

@@ -29,8 +29,9 @@ from tests.fault import (
     _rows_tampered,
     _rows_verbs,
 )
-from tests.fault._matrix import BRANCH, Place, Row, Seen, Step, assert_no_secret
+from tests.fault._matrix import BRANCH, Place, Row, Seen, Step
 from tests.fault._matrix_page import COMMAND, PAGE, Record, read_page, render_page, write_page
+from tests.fault._plain_words import assert_no_secret
 from tests.fault._verbs import VERBS, do, is_told_by_concerns, reach
 
 _BY_HAND: Final = (

@@ -18,8 +18,8 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream._git import libgit2
 from agentrelay.workstream.testing import World, refs
+from tests.fault._doors import UploadDoor
 from tests.fault._matrix import REF
-from tests.fault._trouble import UploadDoor
 
 # More than the system takes in by itself before anybody reads: net.ipv4.tcp_wmem is 4 MiB.
 _LARGE_BYTES: Final = 6 << 20
