@@ -331,6 +331,13 @@ def _kinds() -> Iterator[Kind]:
         local,
     )
     yield Kind(
+        "lane.json is garbage, and the caller has the runtime",
+        Touches.LANE,
+        _always(_garbage_record),
+        None,
+        more={**local, "comparable": False},
+    )
+    yield Kind(
         f"untracked folders nested {_LINES} deep",
         Touches.WORKTREE,
         _always(nested_folders),

@@ -62,6 +62,7 @@ class Touches(Flag):
         WORKTREE: It looks at what the worktree holds that no commit does.
         BRANCH: It moves or hands out the lane's branch.
         RECORD: It reads the lane's record, knowing no more than where the lane is.
+        LANE: It is given the runtime of a lane that was prepared.
     """
 
     REPOSITORY = auto()
@@ -76,6 +77,7 @@ class Touches(Flag):
     WORKTREE = auto()
     BRANCH = auto()
     RECORD = auto()
+    LANE = auto()
 
 
 @dataclass(frozen=True)
@@ -235,27 +237,22 @@ def _keep(place: Place) -> None:
 _WRITES: Final = Touches.DISK | Touches.ROOM | Touches.MANY_FILES
 _LOCAL: Final = Touches.REPOSITORY | _WRITES
 _PREPARES: Final = _LOCAL | Touches.REMOTE | Touches.DOWNLOAD | Touches.CREATION | Touches.BRANCH
-_CLEANS_UP: Final = _LOCAL | Touches.REMOTE | Touches.DELETION | Touches.WORKTREE
+_CLEANS_UP: Final = _LOCAL | Touches.REMOTE | Touches.DELETION | Touches.WORKTREE | Touches.LANE
+_EXCHANGES: Final = _LOCAL | Touches.REMOTE | Touches.BRANCH | Touches.LANE
+_LOOKS: Final = Touches.REPOSITORY | Touches.LANE
 
 VERBS: Final[dict[str, Verb]] = {
     "prepare": Verb(_step("prepare"), _PREPARES, ready=None),
-    "integrate": Verb(
-        _step("integrate"), _LOCAL | Touches.REMOTE | Touches.UPLOAD | Touches.BRANCH
-    ),
+    "integrate": Verb(_step("integrate"), _EXCHANGES | Touches.UPLOAD),
     "teardown": Verb(_step("teardown"), _CLEANS_UP, is_told_by_concerns=True),
     "prepare_all": Verb(_prepare_all, _PREPARES, ready=None),
     "teardown_all": Verb(_teardown_all, _CLEANS_UP, ready=_prepare_other, is_told_by_concerns=True),
     "commit": Verb(
-        _in_lane(lambda lane: lane.commit("Work")), _LOCAL | Touches.WORKTREE | Touches.BRANCH
+        _in_lane(lambda lane: lane.commit("Work")),
+        _LOCAL | Touches.WORKTREE | Touches.BRANCH | Touches.LANE,
     ),
-    "push": Verb(
-        _in_lane(LaneWorkspace.push), _LOCAL | Touches.REMOTE | Touches.UPLOAD | Touches.BRANCH
-    ),
-    "pull": Verb(
-        _in_lane(LaneWorkspace.pull),
-        _LOCAL | Touches.REMOTE | Touches.DOWNLOAD | Touches.BRANCH,
-        ready=_others_push,
-    ),
+    "push": Verb(_in_lane(LaneWorkspace.push), _EXCHANGES | Touches.UPLOAD),
+    "pull": Verb(_in_lane(LaneWorkspace.pull), _EXCHANGES | Touches.DOWNLOAD, ready=_others_push),
     "clone": Verb(
         _clone,
         _WRITES | Touches.REMOTE | Touches.DOWNLOAD,
@@ -263,12 +260,10 @@ VERBS: Final[dict[str, Verb]] = {
         works_in=lambda place: place.made.parent,
     ),
     "open_lane": Verb(_open_by_path, Touches.REPOSITORY | Touches.RECORD),
-    "status": Verb(_in_lane(LaneWorkspace.status), Touches.REPOSITORY | Touches.WORKTREE),
-    "resolve": Verb(
-        _in_lane(lambda lane: lane.resolve(["README.md"])), Touches.REPOSITORY | Touches.BRANCH
-    ),
-    "diff": Verb(_in_lane(LaneWorkspace.diff), Touches.REPOSITORY),
-    "log": Verb(_in_lane(LaneWorkspace.log), Touches.REPOSITORY),
+    "status": Verb(_in_lane(LaneWorkspace.status), _LOOKS | Touches.WORKTREE),
+    "resolve": Verb(_in_lane(lambda lane: lane.resolve(["README.md"])), _LOOKS | Touches.BRANCH),
+    "diff": Verb(_in_lane(LaneWorkspace.diff), _LOOKS),
+    "log": Verb(_in_lane(LaneWorkspace.log), _LOOKS),
     "preview_merge": Verb(_preview, Touches.REPOSITORY),
     "preview_pairs": Verb(_on(lambda repo: preview_pairs(repo, [BRANCH])), Touches.REPOSITORY),
     "rescued": Verb(_on(rescued), Touches.REPOSITORY),
