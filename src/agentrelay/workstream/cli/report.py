@@ -141,13 +141,15 @@ def visible(text: str) -> str:
 
 def explain(failure: BaseException) -> tuple[str, str | None]:
     """Return what an exception says to a person, and what that person can do."""
-    if isinstance(failure, WorkstreamError):
-        return failure.message, failure.hint
-    if isinstance(failure, FileNotFoundError) and not _is_anywhere():
+    # The library's own words for it speak of an argument that nobody gave here.
+    missing = failure.__cause__ if isinstance(failure, WorkstreamError) else failure
+    if isinstance(missing, FileNotFoundError) and not _is_anywhere():
         return (
             "the current directory does not exist any more",
             "Change to a directory that exists, and name the repository there or with --repo.",
         )
+    if isinstance(failure, WorkstreamError):
+        return failure.message, failure.hint
     return (
         redact(f"unexpected {type(failure).__name__}: {failure}"),
         "Repeat the command with --debug to see where it came from.",
