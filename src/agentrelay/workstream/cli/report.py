@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentrelay.workstream._redact import redact
-from agentrelay.workstream.errors import RepositoryError, WorkstreamError
+from agentrelay.workstream.errors import WorkstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -141,9 +141,9 @@ def visible(text: str) -> str:
 
 def explain(failure: BaseException) -> tuple[str, str | None]:
     """Return what an exception says to a person, and what that person can do."""
-    # The library names the setting that is relative; here it is an option's default.
-    cause = failure.__cause__ if isinstance(failure, RepositoryError) else failure
-    if isinstance(cause, FileNotFoundError) and not _is_anywhere():
+    # The library's own words for it speak of an argument that nobody gave here.
+    missing = failure.__cause__ if isinstance(failure, WorkstreamError) else failure
+    if isinstance(missing, FileNotFoundError) and not _is_anywhere():
         return (
             "the current directory does not exist any more",
             "Change to a directory that exists, and name the repository there or with --repo.",
