@@ -26,6 +26,7 @@ from agentrelay.workstream.testing import (
     RepositoryRecipe,
     create_bare_repository,
 )
+from agentrelay.workstream.testing.repositories import FileContent
 
 _NOISE: Final = random.Random(1).randbytes(300_000)  # noqa: S311 - content, no secret
 
@@ -168,7 +169,7 @@ def test_an_index_of_the_first_version_is_left_to_libgit2(
 
 def test_a_lane_of_a_bare_repository_has_its_large_files(tmp_path: Path) -> None:
     """With their modes; git finds nothing changed."""
-    files = {
+    files: dict[str, FileContent] = {
         "large.bin": _NOISE,
         "bin/tool": Executable(b"#!/bin/sh\n" + _NOISE),
         "small": "small\n",
