@@ -310,6 +310,19 @@ def test_large_files_are_left_to_libgit2(tmp_path: Path) -> None:
     assert not unsaved_by_libgit2(repo)
 
 
+def test_no_more_is_read_than_libgit2_reads_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree whose times tell nothing is hashed by libgit2, which is quicker at it."""
+    repo = checkout(tmp_path)
+    settled(repo)
+    for name in ("README.md", "a.b", "run"):
+        os.utime(repo / name)
+    assert proved(repo)
+    monkeypatch.setattr(clean_proof, "_MOST_BYTES", 30)
+    assert not proved(repo)
+
+
 def test_submodules_are_for_libgit2(tmp_path: Path) -> None:
     """Their commits may be in the entry alone."""
     repo = checkout(tmp_path)

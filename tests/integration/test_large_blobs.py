@@ -110,6 +110,34 @@ def test_a_delta_and_what_is_not_there_are_left_to_libgit2(
     assert not LargeBlobs(Path(bare.path)).has(small.raw, again)
 
 
+def test_offsets_beyond_two_gigabytes_are_read_from_their_own_table(
+    bare: pygit2.Repository, tmp_path: Path
+) -> None:
+    """An index may have it for smaller packs too."""
+    contents = [_NOISE[number * 5000 :][:5000] for number in range(4)]
+    blobs = [bare.create_blob(content) for content in contents]
+    index = packed(bare).with_suffix(".idx")
+    data, count = index.read_bytes(), len(blobs)
+    place = 8 + 1024 + count * 24
+    offsets = [data[place + row * 4 :][:4] for row in range(count)]
+    # One stays: an index has fewer of these than objects, for the first begins at 12.
+    moved = offsets[0] + b"".join((1 << 31 | row).to_bytes(4, "big") for row in range(count - 1))
+    table = b"".join(bytes(4) + offset for offset in offsets[1:])
+    index.chmod(0o600)
+    index.write_bytes(data[:place] + moved + table + data[-40:])
+    again = pygit2.Repository(bare.path)
+    for blob, content in zip(blobs, contents, strict=True):
+        assert written(again, blob, tmp_path / "file") == content
+
+
+def test_an_object_that_went_meanwhile_is_not_large(bare: pygit2.Repository) -> None:
+    """Somebody collects garbage just then; libgit2 says what is missing."""
+    blob = bare.create_blob(_NOISE)
+    large = LargeBlobs(Path(bare.path))
+    (Path(bare.path) / "objects" / str(blob)[:2] / str(blob)[2:]).unlink()
+    assert not large.has(blob.raw, pygit2.Repository(bare.path))
+
+
 def test_a_borrowed_blob_is_found_where_it_is(bare: pygit2.Repository, tmp_path: Path) -> None:
     """Also if that is named from there, and if that borrows in a circle."""
     blob = bare.create_blob(_NOISE)

@@ -143,7 +143,8 @@ def _suspects_in(index: Path) -> Iterator[bytes]:
         table = _FANOUT_END + count * (_ID_BYTES + 4)
         offsets = list(struct.unpack_from(f">{count}I", data, table))
         table += count * 4
-        for row, offset in enumerate(offsets) if size_bytes >= _LARGE_OFFSET else ():
+        # None in a pack of less than 2 GiB, mostly.
+        for row, offset in enumerate(offsets) if max(offsets, default=0) & _LARGE_OFFSET else ():
             if offset & _LARGE_OFFSET:
                 place = table + (offset ^ _LARGE_OFFSET) * 8
                 offsets[row] = int.from_bytes(data[place : place + 8], "big")
