@@ -12,6 +12,7 @@ import random
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,16 +38,20 @@ _FEWEST_LOOKS: Final = 8
 
 
 class _ThreadLock:
-    """A lock that can be referred to weakly."""
+    """A lock that can be referred to weakly, and the kernel's for whoever holds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock_path: Path) -> None:
         self.lock = threading.Lock()
+        self.file_lock = FileLock(lock_path, thread_local=False)
 
 
 # One lock a path and process, gone when nobody uses it. Two orchestrators in one
 # process must share it, so it cannot hang on an instance.
 _thread_locks: weakref.WeakValueDictionary[str, _ThreadLock] = weakref.WeakValueDictionary()
 _registry = threading.Lock()
+# Those that were used last are kept: a lane takes its repository's lock several times, and
+# making one takes as long as locking it.
+_recent: deque[_ThreadLock] = deque(maxlen=4)
 
 
 def _forget_threads() -> None:
@@ -54,6 +59,7 @@ def _forget_threads() -> None:
     global _registry, _thread_locks  # noqa: PLW0603 - a lock cannot be reset in place
     _registry = threading.Lock()
     _thread_locks = weakref.WeakValueDictionary()
+    _recent.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -82,11 +88,12 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
     with _registry:
         mine = _thread_locks.get(key)
         if mine is None:
-            mine = _thread_locks[key] = _ThreadLock()
+            mine = _thread_locks[key] = _ThreadLock(lock_path)
+            _recent.append(mine)
     if not mine.lock.acquire(timeout=timeout_s):
         raise _held(lock_path, what, timeout_s)
     try:
-        file_lock = FileLock(lock_path, thread_local=False)
+        file_lock = mine.file_lock
         try:
             _acquire(file_lock, lock_path, ends_at=started + timeout_s)
         except Timeout:
