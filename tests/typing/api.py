@@ -63,6 +63,7 @@ from agentrelay.workstream import (
     RestoredWork,
     RetargetedChild,
     RetryPolicy,
+    SigningKey,
     StandardWorkstreamRunner,
     TaskSummary,
     WorkstreamArtifacts,
@@ -607,6 +608,12 @@ def work(runtime: WorkstreamRuntime, repo: Path) -> Optional[CommitInfo]:
     except NothingToCommitError:
         return None
     assert_type(lane.commit("Message", trailers=[("Key", "value")]), CommitInfo)
+    lane.commit("Message", signing_key=Path("key"))
+    lane.commit("Message", signing_key="configured")
+    lane.commit("Message", signing_key="key")  # type: ignore[arg-type]  # it may be the key itself
+    lane.commit("Message", signing_key=SigningKey(path=Path("key"), passphrase="p"))
+    lane.commit("Message", signing_key=SigningKey(text="..."))
+    SigningKey(Path("key"))  # type: ignore[call-arg]  # settings are passed by name
     assert_type(made.authored_at, datetime)
     assert_type(made.trailers, tuple[tuple[str, str], ...])
     assert_type(made.text, str)

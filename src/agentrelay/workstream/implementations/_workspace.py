@@ -19,6 +19,7 @@ from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.ref_deletion import refuse_symbolic
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.selection import relative_paths
+from agentrelay.workstream._git.ssh_signing import load_signer
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.tree_status import newer_tip, read_status, tips_apart
 from agentrelay.workstream._git.worktree_entries import Entry, entry_at, git_file_target
@@ -26,6 +27,7 @@ from agentrelay.workstream._lane import WORKTREES_DIR, Lane, split_admin_name
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.core.workstream import WorkstreamSpec
+from agentrelay.workstream.credentials import SigningSource, check_signing_source
 from agentrelay.workstream.errors import LaneConflictError
 from agentrelay.workstream.implementations._commit_message import (
     Trailers,
@@ -233,6 +235,7 @@ def record(
     paths: Paths,
     author: str | None,
     trailers: Trailers | None,
+    signing_key: SigningSource | None,
     before: Callable[[LaneWorkspace], object] | None,
     after: Callable[[CommitInfo], object] | None,
 ) -> CommitInfo:
@@ -246,6 +249,11 @@ def record(
     text = compose_message(message, trailers)
     named = None if author is None else Person(*parse_author(author), find_date("author"))
     chosen = None if paths is None else relative_paths(workspace.path, paths)
+    check_signing_source(signing_key)
+    # Before anything is looked at: opening a protected key takes its time.
+    signer = None
+    if signing_key is not None:
+        signer = load_signer(standing(workspace._lane)[0], signing_key)  # noqa: SLF001 - the other half of the class
     if before is not None:
         before(workspace)
     with held(workspace) as (repository, lane):
@@ -258,7 +266,7 @@ def record(
                 lambda: find_person(repository, "committer", fallback=writer), torn=is_torn
             )
         tip_of(repository, lane)
-        wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes)
+        wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes, signer)
         commit_id = make_commit(repository, lane.branch_ref, wish)
         made = commit_info(repository, commit_id)
     if after is not None:

@@ -17,7 +17,7 @@ from agentrelay.workstream._durations import (
 )
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
-from agentrelay.workstream.credentials import TokenSource, seal_token
+from agentrelay.workstream.credentials import SigningSource, TokenSource, seal_token
 from agentrelay.workstream.implementations._commit_message import Trailers
 
 __all__ = ["LaneStatus", "LaneWorkspace", "open_lane"]
@@ -136,6 +136,7 @@ class LaneWorkspace:
         *,
         author: Optional[str] = None,
         trailers: Optional[Trailers] = None,
+        signing_key: Optional[SigningSource] = None,
         before: Optional[Callable[[LaneWorkspace], object]] = None,
         after: Optional[Callable[[CommitInfo], object]] = None,
     ) -> CommitInfo:
@@ -158,6 +159,10 @@ class LaneWorkspace:
                 says who it is.
             trailers: Key and value of each trailer, added as git-interpret-trailers(1)
                 adds them.
+            signing_key: SSH private key the commit is signed with, as git does with
+                ``gpg.format=ssh``: a file, a :class:`SigningKey`, or ``"configured"`` for
+                what ``user.signingKey`` names. It is not signed when ``None``, whatever
+                ``commit.gpgSign`` says.
             before: Called with this workspace before anything is looked at; it may change
                 files. What it raises ends the matter, and nothing was committed. It must not
                 commit itself.
@@ -173,7 +178,7 @@ class LaneWorkspace:
             LaneConflictError: The worktree is not on the lane's branch, or a rebase or the
                 like is in progress.
             LaneBusyError: Somebody else held the lane, the index or the branch.
-            RepositoryError: The message, author, trailers or paths cannot be used, or
+            RepositoryError: The message, author, trailers, paths or key cannot be used, or
                 something cannot be read or written.
 
         Source:
@@ -187,6 +192,7 @@ class LaneWorkspace:
             paths=paths,
             author=author,
             trailers=trailers,
+            signing_key=signing_key,
             before=before,
             after=after,
         )
