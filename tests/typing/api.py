@@ -91,6 +91,14 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
 from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenProvider
+from agentrelay.workstream.events import (
+    EventOutcome,
+    EventStream,
+    LaneEvent,
+    Subscription,
+    listening,
+    subscribe,
+)
 from agentrelay.workstream.implementations import (
     workstream_integrator,
     workstream_preparer,
@@ -654,6 +662,35 @@ def in_order(specs: list[WorkstreamSpec]) -> list[str]:
     )
     assert_type(graph.spec_for("a"), WorkstreamSpec)
     return [graph.branch_of(spec.id) for spec in graph.specs] + [graph.name, *graph.task_ids]
+
+
+# --- events -----------------------------------------------------------------------------
+
+
+def hear(event: LaneEvent) -> None:
+    """Read every field of an event."""
+    assert_type(event.at, float)
+    assert_type(event.outcome, EventOutcome)
+    assert_type(event.is_end, bool)
+    assert_type(event.duration_s, Optional[float])
+    assert_type([event.size_bytes, event.done, event.total], list[Optional[int]])
+    assert_type([event.graph, event.workstream_id, event.step, event.detail], list[Optional[str]])
+    assert_type(LaneEvent.from_json(event.to_json()), LaneEvent)
+    event.verb = event.operation  # type: ignore[misc]  # it is a value
+
+
+def overhear(runtime: WorkstreamRuntime) -> int:
+    """Listen in every way there is."""
+    with listening(hear):
+        runtime.mark_active()
+    with subscribe(hear) as subscription:
+        assert_type(subscription, Subscription)
+    subscription.close()
+    with EventStream(maxsize=10, silence_s=1.0) as stream:
+        for event in stream:
+            assert_type(event, LaneEvent)
+        assert_type(stream.get(timeout_s=0), Optional[LaneEvent])
+    return stream.dropped
 
 
 # --- will it merge? ---------------------------------------------------------------------

@@ -201,6 +201,8 @@ _BACKENDS = (
     "pytest",
     "certifi",
     "subprocess",
+    "logging",
+    "asyncio",
 )
 
 

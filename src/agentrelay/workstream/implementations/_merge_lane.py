@@ -15,6 +15,7 @@ from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.memory import Memory
 from agentrelay.workstream._github.pulls import PullRequest
 from agentrelay.workstream._policy import Deadline
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import (
@@ -77,11 +78,13 @@ def merge_lane(
     address = api.address(open_remote(repository, access).url)
     with api.client(address) as client, client.deadline() as deadline:
         inquiry = Inquiry(repository, client, Memory(), head_full_name=api.head_full_name)
-        found = inquiry.look(question)
+        with Step("look for the pull request"):
+            found = inquiry.look(question)
         if found.verdict is not MergeVerdict.MERGED:
             _refuse_open_concerns(client, runtime, plan, found)
             pull = _pull_to_merge(client, question, found)
-            waiting = _Merge(client, deadline, runtime, plan, pull).run()
+            with Step("merge the pull request"):
+                waiting = _Merge(client, deadline, runtime, plan, pull).run()
             if isinstance(waiting, MergeCheck):
                 return with_reason(waiting, renamed(client))
             found = Found(

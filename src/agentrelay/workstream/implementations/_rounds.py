@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import carried
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._lane_record import lane_lock
 
@@ -134,7 +136,8 @@ class Crew:
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="lanes") as pool:
             try:
-                for future in [pool.submit(work, number) for number in range(workers)]:
+                works = [carried(partial(work, number)) for number in range(workers)]
+                for future in [pool.submit(one) for one in works]:
                     future.result()
             except BaseException:
                 # Also an interrupt of the caller's own thread.

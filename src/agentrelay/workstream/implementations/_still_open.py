@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess, renamed
@@ -33,7 +34,7 @@ def why_branches_stay(
     # Some other git server: nothing says that it has pull requests at all.
     is_github = remembered is not None or address.is_hosted or address.api_is_given
     try:
-        with (api if is_github else api.impatient()).client(address) as client:
+        with Step("ask GitHub"), (api if is_github else api.impatient()).client(address) as client:
             try:
                 pulls = find_pulls(
                     client,

@@ -10,6 +10,7 @@ from typing import Optional, Union
 
 from agentrelay.workstream._durations import check_seconds
 from agentrelay.workstream._lane import check_branch_name
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
 __all__ = ["CloneProgress", "clone"]
@@ -76,14 +77,16 @@ def clone(
     from agentrelay.workstream._git.remotes import RemoteAccess
     from agentrelay.workstream.implementations._cloning import make_clone
 
-    check_seconds("network_timeout_s", network_timeout_s)
-    if branch is not None:
-        check_branch_name(branch, kind="branch")
+    with Verb("clone") as verb:
+        check_seconds("network_timeout_s", network_timeout_s)
+        if branch is not None:
+            check_branch_name(branch, kind="branch")
 
-    def tell(received_objects: int, total_objects: int, received_bytes: int) -> None:
-        if progress is not None:
-            progress(CloneProgress(received_objects, total_objects, received_bytes))
+        def tell(received_objects: int, total_objects: int, received_bytes: int) -> None:
+            if progress is not None:
+                progress(CloneProgress(received_objects, total_objects, received_bytes))
 
-    access = RemoteAccess(remote, seal_token(token), ssh_key, deadline_s=network_timeout_s)
-    target = Path(os.path.abspath(path))  # noqa: PTH100 - ".." must go, links must stay
-    return make_clone(url, target, access, branch=branch, depth=depth, progress=tell)
+        access = RemoteAccess(remote, seal_token(token), ssh_key, deadline_s=network_timeout_s)
+        target = Path(os.path.abspath(path))  # noqa: PTH100 - ".." must go, links must stay
+        verb.say(str(target))
+        return make_clone(url, target, access, branch=branch, depth=depth, progress=tell)

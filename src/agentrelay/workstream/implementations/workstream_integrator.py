@@ -10,7 +10,8 @@ from typing import Optional, Union
 from agentrelay.workstream._durations import check_seconds, check_whole_seconds
 from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream._policy import RetryPolicy
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream._steps import Verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import TokenSource, seal_token
 from agentrelay.workstream.errors import WorkstreamError
 
@@ -113,47 +114,48 @@ class GhWorkstreamIntegrator:
         from agentrelay.workstream.implementations._settings import check_places
         from agentrelay.workstream.implementations._submit import submit
 
-        check_places(
-            repo_path=self.repo_path,
-            remote=self.remote,
-            ssh_key=self.ssh_key,
-        )
-        check_seconds("lane_timeout_s", self.lane_timeout_s)
-        check_seconds("network_timeout_s", self.network_timeout_s)
-        check_whole_seconds("api_timeout_s", self.api_timeout_s)
-        # Sealed when this was made; it may have been set since.
-        token = seal_token(self.token)
-        api = ApiAccess(
-            token,
-            self.api_url,
-            self.full_name,
-            self.api_timeout_s,
-            self.policy,
-            self.head_full_name,
-        )
-        api.check()
-        check_draft(self.draft)
-        extras = read_extras(
-            labels=self.labels,
-            reviewers=self.reviewers,
-            team_reviewers=self.team_reviewers,
-            assignees=self.assignees,
-            milestone=self.milestone,
-        )
-        spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
-        if branch is None:
-            message = f"workstream '{spec.id}' has no integration branch"
-            raise WorkstreamError(message, hint="Prepare the workstream first.")
-        check_branch_name(spec.base_branch, kind="base branch")
-        check_branch_name(spec.merge_target_branch, kind="merge target branch")
-        submit(
-            Lane.from_branch(Path(self.repo_path), branch, spec.id),
-            workstream_runtime,
-            access=RemoteAccess(
-                self.remote, token, self.ssh_key, deadline_s=self.network_timeout_s
-            ),
-            api=api,
-            lane_timeout_s=self.lane_timeout_s,
-            draft=self.draft,
-            extras=extras,
-        )
+        with Verb("integrate", graph_of(workstream_runtime), workstream_runtime.spec.id):
+            check_places(
+                repo_path=self.repo_path,
+                remote=self.remote,
+                ssh_key=self.ssh_key,
+            )
+            check_seconds("lane_timeout_s", self.lane_timeout_s)
+            check_seconds("network_timeout_s", self.network_timeout_s)
+            check_whole_seconds("api_timeout_s", self.api_timeout_s)
+            # Sealed when this was made; it may have been set since.
+            token = seal_token(self.token)
+            api = ApiAccess(
+                token,
+                self.api_url,
+                self.full_name,
+                self.api_timeout_s,
+                self.policy,
+                self.head_full_name,
+            )
+            api.check()
+            check_draft(self.draft)
+            extras = read_extras(
+                labels=self.labels,
+                reviewers=self.reviewers,
+                team_reviewers=self.team_reviewers,
+                assignees=self.assignees,
+                milestone=self.milestone,
+            )
+            spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
+            if branch is None:
+                message = f"workstream '{spec.id}' has no integration branch"
+                raise WorkstreamError(message, hint="Prepare the workstream first.")
+            check_branch_name(spec.base_branch, kind="base branch")
+            check_branch_name(spec.merge_target_branch, kind="merge target branch")
+            submit(
+                Lane.from_branch(Path(self.repo_path), branch, spec.id),
+                workstream_runtime,
+                access=RemoteAccess(
+                    self.remote, token, self.ssh_key, deadline_s=self.network_timeout_s
+                ),
+                api=api,
+                lane_timeout_s=self.lane_timeout_s,
+                draft=self.draft,
+                extras=extras,
+            )

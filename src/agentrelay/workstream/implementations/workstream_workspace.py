@@ -11,7 +11,8 @@ from typing import Final, Literal, Optional, Union
 from agentrelay.workstream._changes import AheadBehind, ChangedPath, CommitInfo, LaneDiff
 from agentrelay.workstream._durations import check_bytes, check_seconds
 from agentrelay.workstream._lane import Lane
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream._steps import Verb, lane_verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import TokenSource, seal_token
 from agentrelay.workstream.implementations._commit_message import Trailers
 
@@ -106,6 +107,7 @@ class LaneWorkspace:
         """Short name of the lane's branch."""
         return self._lane.branch
 
+    @lane_verb
     def status(self) -> LaneStatus:
         """Return what is in no commit, and how far the branch is from others.
 
@@ -121,6 +123,7 @@ class LaneWorkspace:
 
         return look(self._lane, self.runtime.spec, remote=self.remote)
 
+    @lane_verb
     def commit(
         self,
         message: str,
@@ -183,6 +186,7 @@ class LaneWorkspace:
             after=after,
         )
 
+    @lane_verb
     def resolve(self, paths: Sequence[Union[str, os.PathLike[str]]]) -> tuple[str, ...]:
         """Mark conflicts as resolved: what the worktree has is what was wanted.
 
@@ -202,6 +206,7 @@ class LaneWorkspace:
 
         return settle(self, paths)
 
+    @lane_verb
     def push(self) -> str:
         """Push the lane's commits; forward only, and only from where the branch was seen.
 
@@ -225,6 +230,7 @@ class LaneWorkspace:
 
         return send(self)
 
+    @lane_verb
     def pull(self) -> tuple[CommitInfo, ...]:
         """Fetch what others pushed to the lane, and follow them forward, files and all.
 
@@ -247,6 +253,7 @@ class LaneWorkspace:
 
         return fetch_and_follow(self)
 
+    @lane_verb
     def diff(self, against: Literal["base", "target", "remote", "head"] = "base") -> LaneDiff:
         """Return what the lane changed, as a pull request would show it.
 
@@ -265,6 +272,7 @@ class LaneWorkspace:
 
         return show_changes(self, against)
 
+    @lane_verb
     def log(
         self,
         against: Literal["base", "target", "remote"] = "base",
@@ -315,14 +323,18 @@ def open_lane(
     """
     from agentrelay.workstream.implementations._workspace import find_lane
 
-    runtime, names, recorded_remote = find_lane(lane)
-    return LaneWorkspace(
-        runtime,
-        remote=remote or recorded_remote,
-        token=token,
-        ssh_key=ssh_key,
-        lane_timeout_s=lane_timeout_s,
-        network_timeout_s=network_timeout_s,
-        largest_file_bytes=largest_file_bytes,
-        _lane=names,
-    )
+    with Verb("open_lane") as verb:
+        if isinstance(lane, WorkstreamRuntime):
+            verb.graph, verb.workstream_id = graph_of(lane), lane.spec.id
+        runtime, names, recorded_remote = find_lane(lane)
+        verb.graph, verb.workstream_id = names.graph, names.workstream_id
+        return LaneWorkspace(
+            runtime,
+            remote=remote or recorded_remote,
+            token=token,
+            ssh_key=ssh_key,
+            lane_timeout_s=lane_timeout_s,
+            network_timeout_s=network_timeout_s,
+            largest_file_bytes=largest_file_bytes,
+            _lane=names,
+        )

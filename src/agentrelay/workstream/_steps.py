@@ -1,0 +1,468 @@
+"""Saying what is done: verbs, their steps, who hears of them, and where a verb may be stopped.
+
+What somebody calls is a verb, what it consists of are its steps. Both are told to whoever
+listens in this context or in the whole process, and to the logger ``agentrelay.workstream``.
+While nobody does, a step costs about a microsecond.
+
+The beginning of a step is also the place, and the only one, where a verb that runs in a
+thread is stopped when nobody wants it any more. What follows is what follows a crash at
+that place: repeating the verb completes it.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
+
+from agentrelay.workstream._redact import redact
+from agentrelay.workstream.errors import WorkstreamError
+
+if TYPE_CHECKING:
+    import logging
+
+__all__ = [
+    "LOGGER_NAME",
+    "Facts",
+    "Sink",
+    "Step",
+    "StoppedBetweenStepsError",
+    "Verb",
+    "add_sink",
+    "carried",
+    "hearing",
+    "lane_verb",
+    "remove_sink",
+    "say",
+    "say_end",
+    "stoppable",
+]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_S = TypeVar("_S")
+
+# The fields of one event, by name; :class:`agentrelay.workstream.events.LaneEvent` has them all.
+Facts = dict[str, Any]
+Sink = Callable[[Facts], None]
+
+LOGGER_NAME: Final = "agentrelay.workstream"
+# logging.DEBUG, INFO and WARNING: that module is imported when somebody else has done so.
+_DEBUG, _INFO, _WARNING = 10, 20, 30
+# How often a step says how far it is; a display that is drawn more often flickers.
+_TELL_EVERY_S: Final = 0.1
+# A detail is for one line of a log.
+_LONGEST_DETAIL: Final = 1_000
+
+_verb: ContextVar[Verb | None] = ContextVar("_verb", default=None)
+_sinks: ContextVar[tuple[Sink, ...]] = ContextVar("_sinks", default=())
+_stop: ContextVar[threading.Event | None] = ContextVar("_stop", default=None)
+# What a listener does itself is not told: it would be told of that, too, without end.
+_telling: ContextVar[bool] = ContextVar("_telling", default=False)
+_count: Final = itertools.count(1)
+
+# Replaced, never changed: whoever tells something reads it once, without the lock.
+_everywhere: tuple[Sink, ...] = ()
+_changing: Final = threading.Lock()
+_logger: logging.Logger | None = None
+
+
+class StoppedBetweenStepsError(BaseException):
+    """A verb was stopped at the beginning of a step; like Ctrl-C, no step handles it."""
+
+
+class Verb:
+    """One call of a verb; a context manager, or begun and ended by hand.
+
+    Attributes:
+        name: What is done: ``"prepare"``.
+        graph: Name of the task graph, if it is about one.
+        workstream_id: Whose lane it is about, if it is about one.
+    """
+
+    __slots__ = (
+        *("_began", "_detail", "_failed", "_is_over", "_operation", "_token"),
+        *("graph", "name", "told", "workstream_id"),
+    )
+
+    def __init__(self, name: str, graph: object = None, workstream_id: object = None) -> None:
+        """Name it; a name that is no text is told as one."""
+        self.name = name
+        self.graph = graph
+        self.workstream_id = workstream_id
+        # The failure that the log has been warned of already.
+        self.told: BaseException | None = None
+        self._began = 0.0
+        self._detail: str | None = None
+        self._failed = False
+        self._is_over = False
+        self._operation = ""
+        self._token: Any = None
+
+    @property
+    def operation(self) -> str:
+        """What tells this call from all others of this machine."""
+        if not self._operation:
+            self._operation = f"{time.time_ns():x}-{os.getpid():x}-{next(_count):x}"
+        return self._operation
+
+    def __enter__(self) -> Self:
+        """Begin, and take the steps that follow for steps of this verb."""
+        self.begin()
+        self._token = _verb.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Say how it ended."""
+        _verb.reset(self._token)
+        self.end(error)
+
+    def begin(self) -> None:
+        """Say that it begins.
+
+        Raises:
+            StoppedBetweenStepsError: Nobody wants it any more; nothing was said.
+        """
+        _check_stop()
+        self._began = time.monotonic()
+        if _is_heard(_INFO):
+            _tell(self, None, "started", level=_INFO)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Say how it ended, once; later calls say nothing, nor do those before it began.
+
+        Args:
+            error: What ended it early, if something did.
+        """
+        if self._is_over or not self._began:
+            return
+        self._is_over = True
+        outcome = _outcome(error)
+        if self._failed and error is None:
+            outcome = "failed"
+        level = _INFO if outcome != "failed" else _WARNING
+        if _is_heard(level):
+            detail = self._detail if error is None else _words(error)
+            duration_s = time.monotonic() - self._began
+            _tell(self, None, outcome, level=level, duration_s=duration_s, detail=detail)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Take the steps of a ``with`` block for steps of this verb, which is not ended."""
+        token = _verb.set(self)
+        try:
+            yield
+        finally:
+            _verb.reset(token)
+
+    def say(self, detail: str) -> None:
+        """Have a few words said when it ends well."""
+        self._detail = detail
+
+    def fail(self, detail: str) -> None:
+        """Let it count as failed although nothing is raised."""
+        self._detail = detail
+        self._failed = True
+
+
+class Step:
+    """One step of whatever verb is going on; a context manager.
+
+    Attributes:
+        name: What is done: ``"fetch"``.
+        size_bytes: How much was moved so far, in bytes; ``None`` where that is not known.
+    """
+
+    __slots__ = ("_began", "_failure", "_told_all", "_told_at", "_verb", "name", "size_bytes")
+
+    def __init__(self, name: str) -> None:
+        """Name it."""
+        self.name = name
+        self.size_bytes: int | None = None
+        self._failure: str | None = None
+        self._told_all = False
+
+    def __enter__(self) -> Self:
+        """Begin.
+
+        Raises:
+            StoppedBetweenStepsError: Nobody wants the verb any more.
+        """
+        stop = _stop.get()
+        if stop is not None and stop.is_set():
+            raise StoppedBetweenStepsError
+        verb = self._verb = _verb.get()
+        if verb is not None:
+            self._told_at = self._began = time.monotonic()
+            if _is_heard(_DEBUG):
+                _tell(verb, self.name, "started", level=_DEBUG)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Say how it ended."""
+        verb = self._verb
+        if verb is None:
+            return
+        outcome, level = _outcome(error), _DEBUG
+        if error is None and self._failure is not None:
+            outcome, level = "failed", _WARNING
+        elif isinstance(error, Exception) and verb.told is not error:
+            # One warning for one failure: the innermost step's.
+            verb.told, level = error, _WARNING
+        if _is_heard(level):
+            _tell(
+                verb,
+                self.name,
+                outcome,
+                level=level,
+                duration_s=time.monotonic() - self._began,
+                size_bytes=self.size_bytes,
+                detail=self._failure if error is None else _words(error),
+            )
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether it is worth finding out how far it is, and how much was moved in the end."""
+        return self._verb is not None and _is_heard(_DEBUG)
+
+    def fail(self, detail: str) -> None:
+        """Let it count as failed although nothing is raised."""
+        self._failure = detail
+
+    def progress(self, done: int, total: int, size_bytes: int | None) -> None:
+        """Say how far it is, now and then.
+
+        Args:
+            done: Files or objects that are there.
+            total: How many there will be.
+            size_bytes: Their size so far, in bytes, if that is known.
+        """
+        self.size_bytes = size_bytes
+        if self._verb is None or not (_everywhere or _sinks.get()):
+            return
+        now = time.monotonic()
+        is_all = done >= total and not self._told_all
+        if now - self._told_at < _TELL_EVERY_S and not is_all:
+            return
+        self._told_at = now
+        self._told_all = self._told_all or is_all
+        _tell(
+            self._verb,
+            self.name,
+            "progress",
+            level=0,
+            duration_s=now - self._began,
+            size_bytes=size_bytes,
+            done=done,
+            total=total,
+        )
+
+
+def lane_verb(
+    method: Callable[Concatenate[_S, _P], _R],
+) -> Callable[Concatenate[_S, _P], _R]:
+    """Make a method of what has a ``_lane`` a verb of that lane, named as the method is."""
+
+    @functools.wraps(method)
+    def told(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        lane: Any = self._lane  # type: ignore[attr-defined]  # the one thing asked of it
+        with Verb(method.__name__, lane.graph, lane.workstream_id):
+            return method(self, *args, **kwargs)
+
+    return told
+
+
+def say(detail: str) -> None:
+    """Have a few words said when the verb that is going on ends well."""
+    verb = _verb.get()
+    if verb is not None:
+        verb.say(detail)
+
+
+def say_end(failures: Sequence[str], remark: str | None) -> None:
+    """Say of a verb that raises nothing which steps failed, if any did; else a remark."""
+    verb = _verb.get()
+    if verb is None:
+        return
+    if failures:
+        verb.fail(f"could not {', '.join(failures)}")
+    elif remark is not None:
+        verb.say(remark)
+
+
+def carried(function: Callable[[], _R]) -> Callable[[], _R]:
+    """Return a function that does the same in another thread, for the same verb and listeners."""
+    return functools.partial(copy_context().run, function)
+
+
+@contextmanager
+def hearing(sink: Sink) -> Iterator[None]:
+    """Tell somebody what is done in a ``with`` block, in this context only."""
+    token = _sinks.set((*_sinks.get(), sink))
+    try:
+        yield
+    finally:
+        _sinks.reset(token)
+
+
+def add_sink(sink: Sink) -> None:
+    """Tell somebody what is done in this process from now on."""
+    global _everywhere  # noqa: PLW0603 - it is the process that is listened to
+    with _changing:
+        _everywhere = (*_everywhere, sink)
+
+
+def remove_sink(sink: Sink) -> None:
+    """Tell somebody no more; harmless where nobody did."""
+    global _everywhere  # noqa: PLW0603 - as above
+    with _changing:
+        _everywhere = tuple(other for other in _everywhere if other is not sink)
+
+
+@contextmanager
+def stoppable(stop: threading.Event) -> Iterator[None]:
+    """Let what is done in a ``with`` block, in this context, end at its next step if asked to.
+
+    Args:
+        stop: Set by whoever does not want it any more.
+    """
+    token = _stop.set(stop)
+    try:
+        yield
+    finally:
+        _stop.reset(token)
+
+
+def _check_stop() -> None:
+    stop = _stop.get()
+    if stop is not None and stop.is_set():
+        raise StoppedBetweenStepsError
+
+
+def _outcome(error: BaseException | None) -> str:
+    if error is None:
+        return "done"
+    return "failed" if isinstance(error, Exception) else "stopped"
+
+
+def _words(error: BaseException) -> str:
+    """Return what may be said of a failure: of a stranger's only what it is called.
+
+    Its text may be anything, an address with its password included.
+    """
+    kind = type(error).__name__
+    if isinstance(error, WorkstreamError):
+        return f"{kind}: {error.message}"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{kind}: {reason}" if reason else kind
+
+
+def _find_logger() -> logging.Logger | None:
+    """Return the logger, or ``None`` while nobody in this process logs anything."""
+    global _logger  # noqa: PLW0603 - made on first use: importing logging takes milliseconds
+    if _logger is None and sys.modules.get("logging") is not None:
+        import logging
+
+        logger = logging.getLogger(LOGGER_NAME)
+        # A library does not print: without it, warnings of nobody's appear on stderr.
+        logger.addHandler(logging.NullHandler())
+        _logger = logger
+    return _logger
+
+
+def _is_heard(level: int) -> bool:
+    """Tell whether anybody would hear of something of this level."""
+    if _everywhere or _sinks.get():
+        return True
+    logger = _logger or _find_logger()
+    return logger is not None and logger.isEnabledFor(level)
+
+
+def _tell(
+    verb: Verb,
+    step: str | None,
+    outcome: str,
+    *,
+    level: int,
+    duration_s: float | None = None,
+    size_bytes: int | None = None,
+    done: int | None = None,
+    total: int | None = None,
+    detail: str | None = None,
+) -> None:
+    """Tell everybody; no secret gets into it."""
+    facts: Facts = {
+        "at": time.time(),
+        "operation": verb.operation,
+        "graph": _clean(verb.graph),
+        "workstream_id": _clean(verb.workstream_id),
+        "verb": verb.name,
+        "step": step,
+        "outcome": outcome,
+        "duration_s": duration_s,
+        "size_bytes": size_bytes,
+        "done": done,
+        "total": total,
+        "detail": _clean(detail),
+    }
+    logger = _find_logger()
+    if level and logger is not None and logger.isEnabledFor(level):
+        logger.log(level, "%s", _sentence(facts), extra=facts)
+    if _telling.get():
+        return
+    token = _telling.set(True)
+    try:
+        for sink in (*_sinks.get(), *_everywhere):
+            sink(facts)
+    finally:
+        _telling.reset(token)
+
+
+def _clean(value: object) -> str | None:
+    """Return a text on one line, without secrets."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        # A name that is none is about to be refused; its words may be anything.
+        return f"({type(value).__name__})"
+    text = redact(value)
+    if not text.isprintable():
+        text = " ".join(text.split())
+        # What could act on a terminal, or cannot be encoded, as Python spells it.
+        text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
+
+
+def _sentence(facts: Facts) -> str:
+    """Return the facts as a log shows them."""
+    names = [facts["graph"], facts["workstream_id"]]
+    lane = "/".join(name for name in names if name is not None)
+    words = [facts["verb"], *([lane] if lane else [])]
+    if facts["step"] is not None:
+        words[-1] += ":"
+        words.append(facts["step"])
+    words.append(facts["outcome"])
+    if facts["duration_s"] is not None:
+        words.append(f"after {facts['duration_s']:.3f} s")
+    if facts["size_bytes"] is not None:
+        words.append(f"({facts['size_bytes']:,} bytes)")
+    sentence = " ".join(words)
+    return sentence if facts["detail"] is None else f"{sentence}: {facts['detail']}"
