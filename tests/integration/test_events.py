@@ -312,7 +312,16 @@ def test_a_stream_gives_a_silence_up() -> None:
         assert list(stream) == []
 
 
-@pytest.mark.parametrize("line", ["", "[]", "1", "{}", '{"verb": "x"}', "{", "\x00"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "[]", "1", "{}", '{"verb": "x"}', "{", "\x00"),
+        '{"at": 1, "operation": "a", "verb": "x", "outcome": "maybe"}',
+        '{"at": true, "operation": "a", "verb": "x", "outcome": "done"}',
+        '{"at": 1, "operation": null, "verb": "x", "outcome": "done"}',
+        '{"at": 1, "operation": "a", "verb": "x", "outcome": "done", "step": 3}',
+    ],
+)
 def test_what_is_no_event_is_refused(line: str) -> None:
     """A log that was torn by a full disk, or is none, can be read line by line all the same."""
     with pytest.raises(ValueError, match=r".*"):

@@ -23,11 +23,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from types import TracebackType
-from typing import Optional, Self
+from typing import Final, Optional, Self
 
 from agentrelay.workstream import _steps
 
 __all__ = ["EventOutcome", "EventStream", "LaneEvent", "Subscription", "listening", "subscribe"]
+
+
+_NUMBERS: Final = frozenset({"at", "duration_s", "size_bytes", "done", "total"})
 
 
 class EventOutcome(StrEnum):
@@ -102,9 +105,15 @@ class LaneEvent:
         if not isinstance(document, dict):
             raise ValueError(f"{line[:80]!a} is no event")  # noqa: TRY004 - the text is wrong
         known = {field.name for field in fields(cls)}
+        facts = {key: value for key, value in document.items() if key in known}
+        facts["outcome"] = EventOutcome(str(facts.get("outcome")))
+        for name, value in facts.items():
+            kinds = (int, float) if name in _NUMBERS else (str,)
+            is_left_out = value is None and name not in {"at", "operation", "verb"}
+            if not is_left_out and (not isinstance(value, kinds) or isinstance(value, bool)):
+                raise ValueError(f"{name} of an event is {value!a:.80}")
         try:
-            event = cls(**{key: value for key, value in document.items() if key in known})
-            return cls(**{**asdict(event), "outcome": EventOutcome(event.outcome)})
+            return cls(**facts)
         except TypeError as error:
             raise ValueError(f"{line[:80]!a} is no event") from error
 
