@@ -76,6 +76,7 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    aio,
     clone,
     diagnose,
     forget,
@@ -691,6 +692,38 @@ def overhear(runtime: WorkstreamRuntime) -> int:
             assert_type(event, LaneEvent)
         assert_type(stream.get(timeout_s=0), Optional[LaneEvent])
     return stream.dropped
+
+
+# --- asyncio ----------------------------------------------------------------------------
+
+
+async def awaited(repo: Path, runtime: WorkstreamRuntime, runner: StandardWorkstreamRunner) -> str:
+    """Await a life; what is refused by a verb is refused by its twin."""
+    lanes = aio.AsyncWorkstreamRunner(runner)
+    assert_type(await lanes.integrate(runtime), WorkstreamRunResult)
+    assert_type(await lanes.check(runtime), MergeCheck)
+    await lanes.prepare(runtime)
+    await lanes.prepare("parser")  # type: ignore[arg-type]  # it is no runtime
+    lane = assert_type(await aio.open_lane(runtime, token="t"), aio.AsyncLaneWorkspace)
+    assert_type(await lane.status(), LaneStatus)
+    made = assert_type(await lane.commit("m", ["a"], author="A <a@b>"), CommitInfo)
+    await lane.commit("m", author=3)  # type: ignore[arg-type]  # it is no text
+    assert_type(await lane.push(), str)
+    assert_type(await lane.pull() + await lane.log("base", most=3), tuple[CommitInfo, ...])
+    assert_type(await lane.diff(against="head"), LaneDiff)
+    assert_type(lane.blocking, LaneWorkspace)
+    assert_type(await aio.clone("https://h/o/n.git", repo, depth=1), Path)
+    assert_type(
+        await aio.prepare_all([runtime], GitWorkstreamPreparer(repo, "g")), list[LaneResult]
+    )
+    assert_type(await aio.reconcile(repo, dry_run=True), Reconciliation)
+    assert_type(await aio.preview_merge(repo, runtime), MergePreview)
+    assert_type(await aio.check_all(GhIntegrationMergeChecker(repo), [runtime]), list[MergeCheck])
+    assert_type(await aio.call(runner.integrate, runtime), WorkstreamRunResult)
+    with aio.AsyncEventStream() as stream:
+        async for event in stream:
+            assert_type(event, LaneEvent)
+    return f"{made} {lane.path} {lane.branch}"
 
 
 # --- will it merge? ---------------------------------------------------------------------

@@ -21,6 +21,7 @@ from agentrelay.workstream import (
     WorkstreamArtifacts,
     WorkstreamState,
     WorkstreamStatus,
+    aio,
     credentials,
     errors,
     events,
@@ -42,6 +43,7 @@ _PAGES: Final = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/ARCHITECTURE.md",
+    "docs/asyncio.md",
     "docs/cli.md",
     "docs/credentials.md",
     "docs/events.md",
@@ -55,7 +57,7 @@ _PAGES: Final = (
     "docs/workspace.md",
 )
 # Where a reader may look for a name that starts with a capital letter.
-_PUBLIC: Final = (agentrelay.workstream, errors, credentials, events, testing)
+_PUBLIC: Final = (agentrelay.workstream, aio, errors, credentials, events, testing)
 _MODULE_FOLDERS: Final = (".", "core", "_git", "_github", "credentials", "implementations")
 
 _FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

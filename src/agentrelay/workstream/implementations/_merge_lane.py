@@ -294,7 +294,10 @@ class _Merge:
         policy = self._deadline.policy
         # A policy without waits would ask as fast as it can until the time is over.
         hurries = policy.first_wait_s == 0 or policy.longest_wait_s == 0
-        if (hurries and self._waits >= policy.attempts) or not self._deadline.back_off(self._waits):
+        may_wait = not hurries or self._waits < policy.attempts
+        with Step("wait"):
+            has_waited = may_wait and self._deadline.back_off(self._waits)
+        if not has_waited:
             self._not_ready(f"{self._pull.url} cannot be merged yet: {what}", cause)
 
     def _not_ready(self, message: str, cause: Optional[PullRequestError]) -> NoReturn:
