@@ -293,8 +293,6 @@ def test_a_stream_that_nobody_reads_drops_the_oldest(scene: Scene) -> None:
     stream.close()
     assert len(list(stream)) == 3
     assert stream.dropped == 5
-    with pytest.raises(ValueError, match="maxsize"):
-        EventStream(maxsize=0)
 
 
 def test_a_stream_is_read_while_lanes_are_worked_on(scene: Scene) -> None:
@@ -304,6 +302,43 @@ def test_a_stream_is_read_while_lanes_are_worked_on(scene: Scene) -> None:
             read = pool.submit(lambda: list(stream))
             scene.runner.prepare(fresh(scene))
         assert _ends(read.result(timeout=60), "prepare") == ["started", "done"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"maxsize": 0}, {"maxsize": True}, {"silence_s": -1}, {"silence_s": float("nan")}],
+)
+def test_a_stream_that_could_not_work_is_refused(settings: Any) -> None:
+    """Before anything is listened to; the error names the setting."""
+    with pytest.raises(WorkstreamError, match=next(iter(settings))):
+        EventStream(**settings)
+
+
+async def _awaited(_: LaneEvent) -> None:
+    """Stand for what an orchestrator in asyncio may think of first."""
+
+
+@pytest.mark.parametrize("listener", [None, "print", _awaited])
+def test_what_cannot_be_called_is_refused_as_a_listener(listener: Any) -> None:
+    """At once, and not by the first event."""
+    with pytest.raises(WorkstreamError, match="listener"):
+        subscribe(listener)
+    with pytest.raises(WorkstreamError, match="listener"), listening(listener):
+        pass
+
+
+def test_a_listener_may_leave_while_it_is_told(scene: Scene) -> None:
+    """Closing twice is harmless, and the others go on."""
+    heard: list[LaneEvent] = []
+
+    def once(event: LaneEvent) -> None:
+        heard.append(event)
+        subscription.close()
+
+    subscription = subscribe(once)
+    scene.runtime.mark_active()
+    subscription.close()
+    assert [event.outcome for event in heard] == ["started"]
 
 
 def test_a_stream_gives_a_silence_up() -> None:
@@ -370,6 +405,21 @@ def test_one_failure_is_one_warning_of_a_step(
         ("prepare", "fetch"),
         ("prepare", None),
     ]
+
+
+def test_a_log_that_fails_harms_no_lane(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters and record factories are the program's own, and run in our thread."""
+
+    def refuse(_: logging.LogRecord) -> bool:
+        raise RuntimeError("no disk for a log")
+
+    logger = logging.getLogger("agentrelay.workstream")
+    monkeypatch.setattr(logger, "filters", [refuse])
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger.manager._clear_cache()  # type: ignore[attr-defined]  # what setLevel() does
+    runtime = fresh(scene)
+    scene.runner.prepare(runtime)
+    assert runtime.status == "active"
 
 
 def test_a_program_that_configures_no_log_gets_no_output(

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
@@ -425,7 +425,9 @@ def _tell(
     }
     logger = _find_logger()
     if level and logger is not None and logger.isEnabledFor(level):
-        logger.log(level, "%s", _sentence(facts), extra=facts)
+        # A filter or a record factory of the program's may fail; the lane is not theirs.
+        with suppress(Exception):
+            logger.log(level, "%s", _sentence(facts), extra=facts)
     if _telling.get():
         return
     token = _telling.set(True)

@@ -272,7 +272,7 @@ class AsyncEventStream(EventStream):
             silence_s: Likewise.
 
         Raises:
-            ValueError: ``maxsize`` is less than 1.
+            WorkstreamError: A setting is no number, or too small.
             RuntimeError: No event loop is running.
         """
         self._loop = asyncio.get_running_loop()

@@ -13,6 +13,7 @@ called again, which the log says; the lane is not harmed.
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import threading
@@ -26,6 +27,7 @@ from types import TracebackType
 from typing import Final, Optional, Self
 
 from agentrelay.workstream import _steps
+from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = ["EventOutcome", "EventStream", "LaneEvent", "Subscription", "listening", "subscribe"]
 
@@ -125,7 +127,11 @@ class Subscription:
     """
 
     def __init__(self, callback: Callable[[LaneEvent], object]) -> None:
-        """Begin to listen."""
+        """Begin to listen.
+
+        Raises:
+            WorkstreamError: It cannot be called, or would have to be awaited.
+        """
         self._sink = _sink(callback)
         _steps.add_sink(self._sink)
 
@@ -155,6 +161,9 @@ def subscribe(callback: Callable[[LaneEvent], object]) -> Subscription:
 
     Returns:
         What ends it.
+
+    Raises:
+        WorkstreamError: It cannot be called, or would have to be awaited.
     """
     return Subscription(callback)
 
@@ -169,6 +178,9 @@ def listening(callback: Callable[[LaneEvent], object]) -> Iterator[None]:
 
     Args:
         callback: Called in the thread that does the work; see the module.
+
+    Raises:
+        WorkstreamError: It cannot be called, or would have to be awaited.
     """
     with _steps.hearing(_sink(callback)):
         yield
@@ -200,10 +212,10 @@ class EventStream:
                 the iteration ends. The usual 600 is the longest time one transfer may take.
 
         Raises:
-            ValueError: ``maxsize`` is less than 1.
+            WorkstreamError: A setting is no number, or too small.
         """
-        if maxsize < 1:
-            raise ValueError(f"maxsize is {maxsize!r}, which leaves no room for an event")
+        _check("maxsize", maxsize, at_least=1)
+        _check("silence_s", silence_s, at_least=0)
         self.dropped = 0
         self._silence_s = silence_s
         self._events: deque[LaneEvent] = deque(maxlen=maxsize)
@@ -234,7 +246,7 @@ class EventStream:
                 left_s = ends_at - time.monotonic()
                 if self._is_closed or left_s <= 0:
                     return None
-                self._changed.wait(left_s)
+                self._changed.wait(min(left_s, threading.TIMEOUT_MAX))
             return self._events.popleft()
 
     def __iter__(self) -> Iterator[LaneEvent]:
@@ -265,6 +277,14 @@ class EventStream:
 
 def _sink(callback: Callable[[LaneEvent], object]) -> _steps.Sink:
     """Return what turns facts into events; a callback that fails is not called again."""
+    given: object = callback
+    is_awaited = inspect.iscoroutinefunction(given)
+    if is_awaited or not callable(given):
+        kind = "coroutine function" if is_awaited else type(given).__name__
+        raise WorkstreamError(
+            f"a {kind} is no listener: it cannot be called with an event",
+            hint="Pass a function; from asyncio, read an AsyncEventStream.",
+        )
     listening_ones = [callback]
 
     def sink(facts: _steps.Facts) -> None:
@@ -276,6 +296,17 @@ def _sink(callback: Callable[[LaneEvent], object]) -> _steps.Sink:
                 _complain(one, error)
 
     return sink
+
+
+def _check(name: str, value: object, *, at_least: int) -> None:
+    """Refuse a setting that is no number, or too small.
+
+    Raises:
+        WorkstreamError: It is.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and value >= at_least):  # type: ignore[operator]  # it is a number then
+        raise WorkstreamError(f"{name} is {value!a:.80}", hint=f"Set it to {at_least} or more.")
 
 
 def _complain(callback: object, error: Exception) -> None:

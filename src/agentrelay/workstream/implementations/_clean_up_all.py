@@ -165,7 +165,11 @@ class _Round:
                 job, lambda job: refuse_links(job.lane.worktree_path, below=job.lane.repo_path)
             )
         with ExitStack() as stack:
-            lanes = {number: job.lane for number, job in enumerate(self._jobs) if not job.error}
+            lanes = {
+                number: (job.lane, job.verb)
+                for number, job in enumerate(self._jobs)
+                if not job.error
+            }
             busy = hold_lanes(repository, lanes, timeout_s=lane_timeout_s, stack=stack)
             for number, error in busy.items():
                 self._jobs[number].error = error

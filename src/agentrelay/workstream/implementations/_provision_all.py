@@ -147,7 +147,11 @@ class _Round:
             _attempt(job, lambda job: _look(job, repository, lane_timeout_s))
         end = open_remote(repository, self._access)
         with ExitStack() as stack:
-            lanes = {number: job.lane for number, job in enumerate(self._jobs) if not job.error}
+            lanes = {
+                number: (job.lane, job.verb)
+                for number, job in enumerate(self._jobs)
+                if not job.error
+            }
             busy = hold_lanes(repository, lanes, timeout_s=lane_timeout_s, stack=stack)
             for number, error in busy.items():
                 self._jobs[number].error = error
