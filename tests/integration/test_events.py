@@ -352,6 +352,7 @@ def test_a_stream_gives_a_silence_up() -> None:
     [
         *("", "[]", "1", "{}", '{"verb": "x"}', "{", "\x00"),
         '{"at": 1, "operation": "a", "verb": "x", "outcome": "maybe"}',
+        '{"operation": "a", "verb": "x", "outcome": "done"}',
         '{"at": true, "operation": "a", "verb": "x", "outcome": "done"}',
         '{"at": 1, "operation": null, "verb": "x", "outcome": "done"}',
         '{"at": 1, "operation": "a", "verb": "x", "outcome": "done", "step": 3}',

@@ -36,6 +36,8 @@ class AuditLog:
             OSError: It can be neither.
         """
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+        # A pipe that nobody reads would be waited for without end.
+        flags |= getattr(os, "O_NONBLOCK", 0)
         self._path = path
         self._meta = context.meta
         self._file: int | None = os.open(path, flags, 0o600)

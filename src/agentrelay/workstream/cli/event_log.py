@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Final
 
+from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.events import LaneEvent
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ __all__ = ["EventLog", "LaneNow"]
 
 # Of a long log only the end is read at first: some ten thousand events.
 _END_BYTES: Final = 2 << 20
+_LONGEST_LINE: Final = 1 << 20
 # At one look; the next one goes on from there.
 _MOST_BYTES: Final = 8 << 20
 
@@ -69,21 +72,39 @@ class EventLog:
         """Read what has come.
 
         Raises:
-            OSError: It is there and cannot be read.
+            WorkstreamError: It is there and cannot be read, or is no file.
         """
         try:
-            with self._path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                if self._at is None or self._at > size:
-                    self._at, self._rest = max(0, size - _END_BYTES), b""
-                file.seek(self._at)
-                text = file.read(_MOST_BYTES)
+            text = self._next()
         except FileNotFoundError:
             return
-        self._at += len(text)
+        except OSError as error:
+            raise self._unreadable(error.strerror or str(error)) from error
         *lines, self._rest = (self._rest + text).split(b"\n")
+        if len(self._rest) > _LONGEST_LINE:
+            # No event is that long; what follows of it is passed over.
+            self._rest = b""
         for line in lines:
             self._take(line)
+
+    def _next(self) -> bytes:
+        # A pipe that nobody writes to would be waited for without end.
+        with os.fdopen(
+            os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb"
+        ) as file:
+            now = os.fstat(file.fileno())
+            if not stat.S_ISREG(now.st_mode):
+                raise self._unreadable("it is no regular file")
+            if self._at is None or self._at > now.st_size:
+                self._at, self._rest = max(0, now.st_size - _END_BYTES), b""
+            file.seek(self._at)
+            text = file.read(_MOST_BYTES)
+        self._at += len(text)
+        return text
+
+    def _unreadable(self, reason: str) -> WorkstreamError:
+        message = f"the log '{self._path}' cannot be read: {reason}"
+        return WorkstreamError(message, hint="Name a file that a command wrote with --audit.")
 
     def _take(self, line: bytes) -> None:
         try:
