@@ -1,8 +1,7 @@
-"""Saying what is done: verbs, their steps, who hears of them, and where a verb may be stopped.
+"""Saying what is done: verbs, their steps, and where a verb may be stopped.
 
-What somebody calls is a verb, what it consists of are its steps. Both are told to whoever
-listens in this context or in the whole process, and to the logger ``agentrelay.workstream``.
-While nobody does, a step costs about a microsecond.
+What somebody calls is a verb, what it consists of are its steps. While nobody listens a
+step costs about a microsecond.
 
 The beginning of a step is also the place, and the only one, where a verb that runs in a
 thread is stopped when nobody wants it any more. What follows is what follows a crash at
@@ -14,33 +13,23 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from agentrelay.workstream._redact import redact
+from agentrelay.workstream._audience import DEBUG, INFO, WARNING, has_listeners, is_heard, tell
 from agentrelay.workstream.errors import WorkstreamError
 
-if TYPE_CHECKING:
-    import logging
-
 __all__ = [
-    "LOGGER_NAME",
-    "Facts",
-    "Sink",
     "Step",
     "StoppedBetweenStepsError",
     "Verb",
-    "add_sink",
     "carried",
-    "hearing",
     "lane_verb",
-    "remove_sink",
     "say",
     "say_end",
     "stoppable",
@@ -50,29 +39,12 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
 
-# The fields of one event, by name; :class:`agentrelay.workstream.events.LaneEvent` has them all.
-Facts = dict[str, Any]
-Sink = Callable[[Facts], None]
-
-LOGGER_NAME: Final = "agentrelay.workstream"
-# logging.DEBUG, INFO and WARNING: that module is imported when somebody else has done so.
-_DEBUG, _INFO, _WARNING = 10, 20, 30
 # How often a step says how far it is; a display that is drawn more often flickers.
 _TELL_EVERY_S: Final = 0.1
-# A detail is for one line of a log.
-_LONGEST_DETAIL: Final = 1_000
 
 _verb: ContextVar[Verb | None] = ContextVar("_verb", default=None)
-_sinks: ContextVar[tuple[Sink, ...]] = ContextVar("_sinks", default=())
 _stop: ContextVar[threading.Event | None] = ContextVar("_stop", default=None)
-# What a listener does itself is not told: it would be told of that, too, without end.
-_telling: ContextVar[bool] = ContextVar("_telling", default=False)
 _count: Final = itertools.count(1)
-
-# Replaced, never changed: whoever tells something reads it once, without the lock.
-_everywhere: tuple[Sink, ...] = ()
-_changing: Final = threading.Lock()
-_logger: logging.Logger | None = None
 
 
 class StoppedBetweenStepsError(BaseException):
@@ -138,8 +110,8 @@ class Verb:
         """
         _check_stop()
         self._began = time.monotonic()
-        if _is_heard(_INFO):
-            _tell(self, None, "started", level=_INFO)
+        if is_heard(INFO):
+            _tell(self, None, "started", level=INFO)
 
     def end(self, error: BaseException | None = None) -> None:
         """Say how it ended, once; later calls say nothing, nor do those before it began.
@@ -153,8 +125,8 @@ class Verb:
         outcome = _outcome(error)
         if self._failed and error is None:
             outcome = "failed"
-        level = _INFO if outcome != "failed" else _WARNING
-        if _is_heard(level):
+        level = INFO if outcome != "failed" else WARNING
+        if is_heard(level):
             detail = self._detail if error is None else _words(error)
             duration_s = time.monotonic() - self._began
             _tell(self, None, outcome, level=level, duration_s=duration_s, detail=detail)
@@ -207,8 +179,8 @@ class Step:
         verb = self._verb = _verb.get()
         if verb is not None:
             self._told_at = self._began = time.monotonic()
-            if _is_heard(_DEBUG):
-                _tell(verb, self.name, "started", level=_DEBUG)
+            if is_heard(DEBUG):
+                _tell(verb, self.name, "started", level=DEBUG)
         return self
 
     def __exit__(
@@ -221,13 +193,13 @@ class Step:
         verb = self._verb
         if verb is None:
             return
-        outcome, level = _outcome(error), _DEBUG
+        outcome, level = _outcome(error), DEBUG
         if error is None and self._failure is not None:
-            outcome, level = "failed", _WARNING
+            outcome, level = "failed", WARNING
         elif isinstance(error, Exception) and verb.told is not error:
             # One warning for one failure: the innermost step's.
-            verb.told, level = error, _WARNING
-        if _is_heard(level):
+            verb.told, level = error, WARNING
+        if is_heard(level):
             _tell(
                 verb,
                 self.name,
@@ -241,7 +213,7 @@ class Step:
     @property
     def wants_progress(self) -> bool:
         """Whether it is worth finding out how far it is, and how much was moved in the end."""
-        return self._verb is not None and _is_heard(_DEBUG)
+        return self._verb is not None and is_heard(DEBUG)
 
     def fail(self, detail: str) -> None:
         """Let it count as failed although nothing is raised."""
@@ -256,7 +228,7 @@ class Step:
             size_bytes: Their size so far, in bytes, if that is known.
         """
         self.size_bytes = size_bytes
-        if self._verb is None or not (_everywhere or _sinks.get()):
+        if self._verb is None or not has_listeners():
             return
         now = time.monotonic()
         is_all = done >= total and not self._told_all
@@ -314,30 +286,6 @@ def carried(function: Callable[[], _R]) -> Callable[[], _R]:
 
 
 @contextmanager
-def hearing(sink: Sink) -> Iterator[None]:
-    """Tell somebody what is done in a ``with`` block, in this context only."""
-    token = _sinks.set((*_sinks.get(), sink))
-    try:
-        yield
-    finally:
-        _sinks.reset(token)
-
-
-def add_sink(sink: Sink) -> None:
-    """Tell somebody what is done in this process from now on."""
-    global _everywhere  # noqa: PLW0603 - it is the process that is listened to
-    with _changing:
-        _everywhere = (*_everywhere, sink)
-
-
-def remove_sink(sink: Sink) -> None:
-    """Tell somebody no more; harmless where nobody did."""
-    global _everywhere  # noqa: PLW0603 - as above
-    with _changing:
-        _everywhere = tuple(other for other in _everywhere if other is not sink)
-
-
-@contextmanager
 def stoppable(stop: threading.Event) -> Iterator[None]:
     """Let what is done in a ``with`` block, in this context, end at its next step if asked to.
 
@@ -375,27 +323,6 @@ def _words(error: BaseException) -> str:
     return f"{kind}: {reason}" if reason else kind
 
 
-def _find_logger() -> logging.Logger | None:
-    """Return the logger, or ``None`` while nobody in this process logs anything."""
-    global _logger  # noqa: PLW0603 - made on first use: importing logging takes milliseconds
-    if _logger is None and sys.modules.get("logging") is not None:
-        import logging
-
-        logger = logging.getLogger(LOGGER_NAME)
-        # A library does not print: without it, warnings of nobody's appear on stderr.
-        logger.addHandler(logging.NullHandler())
-        _logger = logger
-    return _logger
-
-
-def _is_heard(level: int) -> bool:
-    """Tell whether anybody would hear of something of this level."""
-    if _everywhere or _sinks.get():
-        return True
-    logger = _logger or _find_logger()
-    return logger is not None and logger.isEnabledFor(level)
-
-
 def _tell(
     verb: Verb,
     step: str | None,
@@ -408,63 +335,20 @@ def _tell(
     total: int | None = None,
     detail: str | None = None,
 ) -> None:
-    """Tell everybody; no secret gets into it."""
-    facts: Facts = {
-        "at": time.time(),
-        "operation": verb.operation,
-        "graph": _clean(verb.graph),
-        "workstream_id": _clean(verb.workstream_id),
-        "verb": verb.name,
-        "step": step,
-        "outcome": outcome,
-        "duration_s": duration_s,
-        "size_bytes": size_bytes,
-        "done": done,
-        "total": total,
-        "detail": _clean(detail),
-    }
-    logger = _find_logger()
-    if level and logger is not None and logger.isEnabledFor(level):
-        # A filter or a record factory of the program's may fail; the lane is not theirs.
-        with suppress(Exception):
-            logger.log(level, "%s", _sentence(facts), extra=facts)
-    if _telling.get():
-        return
-    token = _telling.set(True)
-    try:
-        for sink in (*_sinks.get(), *_everywhere):
-            sink(facts)
-    finally:
-        _telling.reset(token)
-
-
-def _clean(value: object) -> str | None:
-    """Return a text on one line, without secrets."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        # A name that is none is about to be refused; its words may be anything.
-        return f"({type(value).__name__})"
-    text = redact(value)
-    if not text.isprintable():
-        text = " ".join(text.split())
-        # What could act on a terminal, or cannot be encoded, as Python spells it.
-        text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
-    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
-
-
-def _sentence(facts: Facts) -> str:
-    """Return the facts as a log shows them."""
-    names = [facts["graph"], facts["workstream_id"]]
-    lane = "/".join(name for name in names if name is not None)
-    words = [facts["verb"], *([lane] if lane else [])]
-    if facts["step"] is not None:
-        words[-1] += ":"
-        words.append(facts["step"])
-    words.append(facts["outcome"])
-    if facts["duration_s"] is not None:
-        words.append(f"after {facts['duration_s']:.3f} s")
-    if facts["size_bytes"] is not None:
-        words.append(f"({facts['size_bytes']:,} bytes)")
-    sentence = " ".join(words)
-    return sentence if facts["detail"] is None else f"{sentence}: {facts['detail']}"
+    """Tell everybody something of a verb."""
+    tell(
+        {
+            "operation": verb.operation,
+            "graph": verb.graph,
+            "workstream_id": verb.workstream_id,
+            "verb": verb.name,
+            "step": step,
+            "outcome": outcome,
+            "duration_s": duration_s,
+            "size_bytes": size_bytes,
+            "done": done,
+            "total": total,
+            "detail": detail,
+        },
+        level=level,
+    )

@@ -26,7 +26,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Optional, Self
 
-from agentrelay.workstream import _steps
+from agentrelay.workstream import _audience
 from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = ["EventOutcome", "EventStream", "LaneEvent", "Subscription", "listening", "subscribe"]
@@ -133,11 +133,11 @@ class Subscription:
             WorkstreamError: It cannot be called, or would have to be awaited.
         """
         self._sink = _sink(callback)
-        _steps.add_sink(self._sink)
+        _audience.add_sink(self._sink)
 
     def close(self) -> None:
         """Hear no more, except of what is being told right now; harmless when repeated."""
-        _steps.remove_sink(self._sink)
+        _audience.remove_sink(self._sink)
 
     def __enter__(self) -> Self:
         """Go on listening."""
@@ -182,7 +182,7 @@ def listening(callback: Callable[[LaneEvent], object]) -> Iterator[None]:
     Raises:
         WorkstreamError: It cannot be called, or would have to be awaited.
     """
-    with _steps.hearing(_sink(callback)):
+    with _audience.hearing(_sink(callback)):
         yield
 
 
@@ -275,7 +275,7 @@ class EventStream:
         self.close()
 
 
-def _sink(callback: Callable[[LaneEvent], object]) -> _steps.Sink:
+def _sink(callback: Callable[[LaneEvent], object]) -> _audience.Sink:
     """Return what turns facts into events; a callback that fails is not called again."""
     given: object = callback
     is_awaited = inspect.iscoroutinefunction(given)
@@ -287,7 +287,7 @@ def _sink(callback: Callable[[LaneEvent], object]) -> _steps.Sink:
         )
     listening_ones = [callback]
 
-    def sink(facts: _steps.Facts) -> None:
+    def sink(facts: _audience.Facts) -> None:
         for one in tuple(listening_ones):
             try:
                 one(LaneEvent(**{**facts, "outcome": EventOutcome(facts["outcome"])}))
@@ -317,6 +317,6 @@ def _complain(callback: object, error: Exception) -> None:
 
     name = getattr(callback, "__qualname__", type(callback).__name__)
     kind = type(error).__name__
-    logging.getLogger(_steps.LOGGER_NAME).error(
+    logging.getLogger(_audience.LOGGER_NAME).error(
         "the listener %s raised %s and hears no more events", name, kind
     )
