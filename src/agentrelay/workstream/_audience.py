@@ -27,6 +27,7 @@ __all__ = [
     "Facts",
     "Sink",
     "add_sink",
+    "clean",
     "has_listeners",
     "hearing",
     "is_heard",
@@ -108,15 +109,12 @@ def tell(facts: Facts, *, level: int) -> None:
     """Tell everybody, now.
 
     Args:
-        facts: The fields of an event but for the time; secrets in names and details are
-            masked.
+        facts: The fields of an event but for the time; the detail is made clean here,
+            names are clean already.
         level: Level of the log; 0 for what is not logged.
     """
-    facts = {
-        "at": time.time(),
-        **facts,
-        **{name: _clean(facts[name]) for name in ("graph", "workstream_id", "detail")},
-    }
+    facts["at"] = time.time()
+    facts["detail"] = clean(facts["detail"])
     logger = _find_logger()
     if level and logger is not None and logger.isEnabledFor(level):
         # A filter or a record factory of the program's may fail; the lane is not theirs.
@@ -132,8 +130,8 @@ def tell(facts: Facts, *, level: int) -> None:
         _telling.reset(token)
 
 
-def _clean(value: object) -> str | None:
-    """Return a text on one line, without secrets."""
+def clean(value: object) -> str | None:
+    """Return a text as it is told: on one line, not too long, and without secrets."""
     if value is None:
         return None
     if not isinstance(value, str):

@@ -21,7 +21,15 @@ from contextvars import ContextVar, copy_context
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from agentrelay.workstream._audience import DEBUG, INFO, WARNING, has_listeners, is_heard, tell
+from agentrelay.workstream._audience import (
+    DEBUG,
+    INFO,
+    WARNING,
+    clean,
+    has_listeners,
+    is_heard,
+    tell,
+)
 from agentrelay.workstream.errors import WorkstreamError
 
 __all__ = [
@@ -61,7 +69,7 @@ class Verb:
     """
 
     __slots__ = (
-        *("_began", "_detail", "_failed", "_is_over", "_operation", "_token"),
+        *("_began", "_clean", "_detail", "_failed", "_is_over", "_operation", "_token"),
         *("graph", "name", "told", "workstream_id"),
     )
 
@@ -77,6 +85,7 @@ class Verb:
         self._failed = False
         self._is_over = False
         self._operation = ""
+        self._clean: tuple[object, object, str | None, str | None] | None = None
         self._token: Any = None
 
     @property
@@ -85,6 +94,14 @@ class Verb:
         if not self._operation:
             self._operation = f"{time.time_ns():x}-{os.getpid():x}-{next(_count):x}"
         return self._operation
+
+    def clean_names(self) -> tuple[str | None, str | None]:
+        """Return graph and id as they are told; they are looked through once, which takes long."""
+        known = self._clean
+        if known is None or known[0] is not self.graph or known[1] is not self.workstream_id:
+            names = clean(self.graph), clean(self.workstream_id)
+            known = self._clean = (self.graph, self.workstream_id, *names)
+        return known[2], known[3]
 
     def __enter__(self) -> Self:
         """Begin, and take the steps that follow for steps of this verb."""
@@ -336,11 +353,12 @@ def _tell(
     detail: str | None = None,
 ) -> None:
     """Tell everybody something of a verb."""
+    graph, workstream_id = verb.clean_names()
     tell(
         {
             "operation": verb.operation,
-            "graph": verb.graph,
-            "workstream_id": verb.workstream_id,
+            "graph": graph,
+            "workstream_id": workstream_id,
             "verb": verb.name,
             "step": step,
             "outcome": outcome,

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from types import TracebackType
 from typing import Final, Optional, Self
@@ -32,6 +32,8 @@ from agentrelay.workstream.errors import WorkstreamError
 __all__ = ["EventOutcome", "EventStream", "LaneEvent", "Subscription", "listening", "subscribe"]
 
 
+# In ASCII: no terminal and no pipe can spoil it.
+_encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
 _NUMBERS: Final = frozenset({"at", "duration_s", "size_bytes", "done", "total"})
 
 
@@ -94,7 +96,7 @@ class LaneEvent:
 
     def to_json(self) -> str:
         """Return the event as a JSON object on one line, in ASCII, without a line's end."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return _encoded(vars(self))
 
     @classmethod
     def from_json(cls, line: str) -> LaneEvent:
