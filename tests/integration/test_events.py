@@ -145,7 +145,9 @@ def test_transfers_and_checkouts_say_how_much_they_moved(scene: Scene) -> None:
     assert (moved["push"] or 0) > 0
     told = [event for event in events if event.outcome is EventOutcome.PROGRESS]
     assert {"fetch", "checkout"} <= {event.step for event in told}
-    assert all(event.done == event.total for event in told if event.step == "checkout")
+    # On a machine that stalls there is more of it in between.
+    last = [event for event in told if event.step == "checkout"][-1]
+    assert (last.done, last.size_bytes) == (last.total, moved["checkout"])
 
 
 def _bytes_of(repo: Path) -> int:

@@ -245,14 +245,13 @@ class Step:
             size_bytes: Their size so far, in bytes, if that is known.
         """
         self.size_bytes = size_bytes
-        if self._verb is None or not has_listeners():
+        if self._verb is None or self._told_all or not has_listeners():
             return
         now = time.monotonic()
-        is_all = done >= total and not self._told_all
+        is_all = 0 < total <= done
         if now - self._told_at < _TELL_EVERY_S and not is_all:
             return
-        self._told_at = now
-        self._told_all = self._told_all or is_all
+        self._told_at, self._told_all = now, is_all
         _tell(
             self._verb,
             self.name,
