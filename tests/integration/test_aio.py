@@ -6,10 +6,13 @@ import asyncio
 import inspect
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from agentrelay.workstream import (
     GhIntegrationMergeChecker,
@@ -22,6 +25,7 @@ from agentrelay.workstream import (
     WorkstreamStatus,
     aio,
 )
+from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.aio import AsyncLaneWorkspace, AsyncWorkstreamRunner
 from agentrelay.workstream.events import EventOutcome, LaneEvent, listening
@@ -209,6 +213,60 @@ def test_a_step_that_has_begun_is_not_split() -> None:
         ("first", "done"),
         (None, "stopped"),
     ]
+
+
+@pytest.mark.parametrize("holder", ["this process", "another"])
+def test_a_wait_for_a_lane_ends_where_it_is(agentrelay_world: World, holder: str) -> None:
+    """Nothing was done yet, and whoever holds the lane may do so for long."""
+    world = agentrelay_world
+    repo = world.clone()
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    preparer = world.preparer(repo, lane_timeout_s=_LONG_S)
+    preparer.prepare_workstream(runtime)
+    waits = threading.Event()
+
+    def listen(event: LaneEvent) -> None:
+        if event.step == "hold the lane":
+            waits.set()
+
+    async def live() -> None:
+        with listening(listen):
+            task = asyncio.create_task(aio.prepare_workstream(preparer, runtime))
+        assert await asyncio.to_thread(waits.wait, _LONG_S)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    lock = next((repo / ".git" / "agentrelay" / "lanes").glob("*.lock"))
+    with _held_by(holder, lock):
+        asyncio.run(live())
+    preparer.prepare_workstream(runtime)
+
+
+@pytest.mark.parametrize("holder", ["this process", "another"])
+def test_a_wait_for_a_lane_that_nobody_cancels_is_as_long_as_ever(
+    agentrelay_world: World, holder: str
+) -> None:
+    """And no longer: it is the setting of the preparer that ends it."""
+    repo = agentrelay_world.clone()
+    runtime = WorkstreamRuntime(WorkstreamSpec("parser"))
+    agentrelay_world.preparer(repo).prepare_workstream(runtime)
+    lock = next((repo / ".git" / "agentrelay" / "lanes").glob("*.lock"))
+    hurried = agentrelay_world.preparer(repo, lane_timeout_s=0.15)
+    with _held_by(holder, lock), pytest.raises(LaneBusyError):
+        asyncio.run(aio.prepare_workstream(hurried, runtime))
+
+
+@contextmanager
+def _held_by(holder: str, lock: Path) -> Iterator[None]:
+    """Hold a lane as a thread of ours does, or as another process does."""
+    if holder == "this process":
+        with hold(lock, what="the lane", timeout_s=_LONG_S):
+            yield
+        return
+    # A lock of its own, which our threads do not know of, is as good as another process's.
+    with FileLock(lock, thread_local=False):
+        yield
 
 
 def test_what_never_began_never_does() -> None:

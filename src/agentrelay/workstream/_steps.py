@@ -41,6 +41,7 @@ __all__ = [
     "say",
     "say_end",
     "stoppable",
+    "way_out",
 ]
 
 _P = ParamSpec("_P")
@@ -190,9 +191,7 @@ class Step:
         Raises:
             StoppedBetweenStepsError: Nobody wants the verb any more.
         """
-        stop = _stop.get()
-        if stop is not None and stop.is_set():
-            raise StoppedBetweenStepsError
+        _check_stop()
         verb = self._verb = _verb.get()
         if verb is not None:
             self._told_at = self._began = time.monotonic()
@@ -313,6 +312,14 @@ def stoppable(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         _stop.reset(token)
+
+
+def way_out() -> Callable[[], None] | None:
+    """Return what ends a verb in the middle of a wait, if it can be stopped at all.
+
+    Only for waits before which nothing was done that the step before had not done.
+    """
+    return None if _stop.get() is None else _check_stop
 
 
 def _check_stop() -> None:

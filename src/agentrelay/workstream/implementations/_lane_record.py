@@ -21,7 +21,7 @@ from agentrelay.workstream._git.repository import (
 )
 from agentrelay.workstream._git.worktree_entries import entry_at, read_entry
 from agentrelay.workstream._lane import Lane
-from agentrelay.workstream._steps import Step
+from agentrelay.workstream._steps import Step, way_out
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
@@ -199,6 +199,8 @@ def lane_lock(repository: OpenRepository, lane: Lane, *, timeout_s: float) -> It
                     lane_lock_path(repository, lane),
                     what=f"lane '{lane}'",
                     timeout_s=timeout_s,
+                    # Nothing was done yet: a wait may end where it is.
+                    waiting=way_out(),
                 )
             )
         yield
