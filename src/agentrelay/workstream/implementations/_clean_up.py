@@ -365,8 +365,7 @@ def _tidy(run: CleanUp) -> None:
 
 def _drop_empty(run: CleanUp) -> None:
     """Remove the directories lanes are in, where they are empty now."""
-    lane = run.lane
-    directories = (lane.worktree_path, lane.worktrees_dir, lane.worktrees_dir.parent)
+    directories = (run.lane.worktree_path, *run.lane.worktree_path.parents[:2])
     if not any(map(is_empty, directories)):
         return
     with run.repository.metadata_section():
