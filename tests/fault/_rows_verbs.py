@@ -28,6 +28,7 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.testing import Fault
 from tests._ports import closed_port
+from tests.fault._doors import SshDoor, UploadDoor
 from tests.fault._injectors import Inject, pointed_at, written
 from tests.fault._matrix import REF, Place, Row, Seen
 from tests.fault._rows_hosts import (
@@ -40,7 +41,7 @@ from tests.fault._rows_hosts import (
 )
 from tests.fault._rows_machine import extension, full_disk, read_only
 from tests.fault._rows_network import a_hook_that_declines, nobody_listens, planned, silence
-from tests.fault._trouble import SshDoor, UploadDoor, few_descriptors, impatience
+from tests.fault._trouble import few_descriptors, impatience
 from tests.fault._verbs import VERBS, Touches, Verb, do
 
 __all__ = ["rows_besides"]
@@ -294,7 +295,7 @@ def _kinds() -> Iterator[Kind]:
     local: dict[str, Any] = {"over": "path"}
     yield Kind(
         "the disk is full",
-        disk,
+        Touches.ROOM,
         lambda verb: full_disk(verb.works_in),
         wrong,
         ("No space left",),
@@ -320,7 +321,7 @@ def _kinds() -> Iterator[Kind]:
     # Most verbs have begun by then.
     yield Kind(
         "too many open files",
-        disk,
+        Touches.MANY_FILES,
         _always(_nothing),
         wrong,
         ("Too many open files",),
@@ -342,6 +343,13 @@ def _kinds() -> Iterator[Kind]:
         WorkstreamError,
         ("REPO", "no readable lane record"),
         local,
+    )
+    yield Kind(
+        "lane.json is garbage, and the caller has the runtime",
+        Touches.LANE,
+        _always(_garbage_record),
+        None,
+        more={**local, "comparable": False},
     )
     yield Kind(
         f"untracked folders nested {_LINES} deep",

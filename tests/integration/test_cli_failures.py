@@ -71,7 +71,7 @@ def test_no_command_takes_a_token_and_help_says_where_it_is_looked_for() -> None
     commands = run("--help").stdout.partition("Commands:\n")[2].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in commands] == [
         "demo", "clone", "prepare", "lane", "integrate", "check", "watch", "retarget", "teardown",
-        "status", "rescued", "restore", "forget", "reconcile", "doctor",
+        "status", "live", "rescued", "restore", "forget", "reconcile", "doctor",
     ]  # fmt: skip
 
 

@@ -252,6 +252,9 @@ def _neutral(text: str, host: str, *, edge: str | None = None) -> str:
     def replace(live: re.Match[str]) -> str:
         if live["url"]:
             return _neutral_url(live["url"], host)
+        if live["www"]:
+            # Behind the dot it would be a part of the host, which a browser drops.
+            return f"{live['www'][:3]}{GAP}{live['www'][3:]}"
         if not live["hex"]:
             return live[0] + GAP
         if edge is not None and _can_wrap(live, edge):
