@@ -18,6 +18,8 @@ import pytest
 from agentrelay.workstream import (
     LaneResult,
     LaneWorkspace,
+    MergeCheck,
+    MergeVerdict,
     WorkstreamError,
     WorkstreamRuntime,
     WorkstreamSpec,
@@ -30,6 +32,7 @@ from agentrelay.workstream import (
     reconcile,
     rescued,
     restore,
+    retarget_children,
     teardown_all,
 )
 from agentrelay.workstream._lane import Lane
@@ -40,6 +43,9 @@ __all__ = ["VERBS", "Touches", "Verb", "do", "is_told_by_concerns", "reach"]
 
 # A second lane, so that a batch is one.
 _OTHER: Final = WorkstreamSpec("lexer")
+_CHILD: Final = WorkstreamSpec(
+    "lexer", parent_workstream_id="parser", base_branch=BRANCH, merge_target_branch=BRANCH
+)
 # What a teardown may have kept.
 _KEPT: Final = "refs/agentrelay/rescue/nightly/parser/20261125T120000.000000Z/commits"
 # When whatever a verb commits was committed: pictures hold ids.
@@ -192,8 +198,8 @@ def _prepare_all(place: Place) -> Seen:
     return _seen(prepare_all([place.runtime, WorkstreamRuntime(_OTHER)], preparer, workers=1))
 
 
-def _prepare_other(place: Place) -> None:
-    runtime = WorkstreamRuntime(_OTHER)
+def _prepare_other(place: Place, spec: WorkstreamSpec = _OTHER) -> None:
+    runtime = WorkstreamRuntime(spec)
     place.world.runner(place.repo, place.graph, **place.settings).prepare(runtime)
 
 
@@ -226,6 +232,26 @@ def _reconcile(place: Place) -> Seen:
     address = {"api_url": world.github.api_url, "full_name": world.full_name}
     found = reconcile(place.repo, **{**_settings(place), **address})
     return Seen(None, found.concerns)
+
+
+def _prepare_child(place: Place) -> None:
+    """Prepare a lane that is cut from the first one's branch, and goes into it."""
+    _open(place).push()
+    _prepare_other(place, _CHILD)
+
+
+def _retarget_children(place: Place) -> Seen:
+    lane = Lane.of(place.repo, place.graph, _CHILD.id)
+    child = WorkstreamRuntime(_CHILD)
+    child.state.signal_dir = lane.signal_dir
+    child.state.worktree_path = lane.worktree_path
+    child.state.branch_name = lane.branch
+    integrator = place.world.integrator(place.repo, **place.settings)
+    merged = MergeCheck(MergeVerdict.MERGED)
+    (result,) = retarget_children(place.runtime, [child], integrator, check=merged)
+    if result.error is not None:
+        raise result.error
+    return Seen(None, ())
 
 
 def _keep(place: Place) -> None:
@@ -276,6 +302,11 @@ VERBS: Final[dict[str, Verb]] = {
         _on(lambda repo: forget(repo, [_KEPT])),
         Touches.REPOSITORY | Touches.DISK | Touches.MANY_FILES,
         ready=_keep,
+    ),
+    "retarget_children": Verb(
+        _retarget_children,
+        Touches.REPOSITORY | Touches.DISK | Touches.ROOM,
+        ready=_prepare_child,
     ),
     "reconcile": Verb(_reconcile, Touches.REPOSITORY | Touches.REMOTE, is_told_by_concerns=True),
 }
