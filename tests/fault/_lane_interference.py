@@ -28,8 +28,7 @@ class Interference(LaneWorld):
     @rule(data=st.data(), how=st.sampled_from(["commit", "push", "edit", "stage", "detach"]))
     def work(self, data: st.DataObject, how: str) -> None:
         """An agent works in some worktree."""
-        keys = [key for key, place in self.places.items() if place.is_open]
-        place = self.places[data.draw(st.sampled_from(keys))]
+        place = self.draw(data, lambda place: place.is_open)
         number = self.next_number()
         name = f"work-{number}.txt"
         if how in {"commit", "push", "detach"}:
@@ -96,22 +95,13 @@ class Interference(LaneWorld):
     @rule(data=st.data(), how=st.sampled_from([*OPERATIONS]))
     def leave_in_the_middle(self, data: st.DataObject, how: str) -> None:
         """An agent begins a merge, a pick, a rebase or patches, and does not come back."""
-        keys = [key for key, place in self.places.items() if place.is_open]
-        place = self.places[data.draw(st.sampled_from(keys))]
+        place = self.draw(data, lambda place: place.is_open)
         OPERATIONS[how](place, self.next_number())
 
     @rule(name=st.sampled_from(IDS), which=st.sampled_from(NAMES))
     def another_clone_pushes(self, name: str, which: str) -> None:
         """A person fetches a lane's branch into one of the clones, and pushes on top of it."""
-        place = self.places[which, name]
-        ref = place.lane.branch_ref
-        with contextlib.suppress(pygit2.GitError):
-            origin = place.clone.handle.remotes["origin"]
-            origin.fetch([f"+{ref}:refs/remotes/origin/{place.lane.branch}"])
-        if ref in self.there:
-            number = self.next_number()
-            tip = place.clone.commit(number, parents=[self.there[ref]])
-            place.clone.handle.remotes["origin"].push([f"{tip}:{ref}"])
+        self.push_from_clone(self.places[which, name])
 
     @rule(name=st.sampled_from(IDS), how=st.sampled_from(["add", "force", "delete"]))
     def others_push(self, name: str, how: str) -> None:

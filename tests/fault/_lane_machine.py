@@ -64,10 +64,27 @@ class LaneWorld(RuleBasedStateMachine):
         return self.number
 
     def commit_work(self, place: Place) -> None:
-        """Let an agent commit in a lane's worktree."""
+        """Let an agent commit in a lane's worktree; a lock that is in the way stops it there."""
         number = self.next_number()
         files = {f"work-{number}.txt": f"work {number}\n"}
-        commit_files(place.worktree, files, message=f"work {number}")
+        with contextlib.suppress(OSError):
+            commit_files(place.worktree, files, message=f"work {number}")
+
+    def push_from_clone(self, place: Place) -> None:
+        """Let a person fetch a lane's branch into a clone, and push on top of it."""
+        ref = place.lane.branch_ref
+        with contextlib.suppress(pygit2.GitError):
+            origin = place.clone.handle.remotes["origin"]
+            origin.fetch([f"+{ref}:refs/remotes/origin/{place.lane.branch}"])
+        if ref in self.there:
+            number = self.next_number()
+            tip = place.clone.commit(number, parents=[self.there[ref]])
+            place.clone.handle.remotes["origin"].push([f"{tip}:{ref}"])
+
+    def draw(self, data: st.DataObject, wanted: Callable[[Place], bool]) -> Place:
+        """Draw a lane, one that is as wanted where there is one: mostly there is more to see."""
+        keys = [key for key, place in self.places.items() if wanted(place)]
+        return self.places[data.draw(st.sampled_from(keys or [*self.places]), label="lane")]
 
     @property
     def there(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ from agentrelay.workstream.testing import World, refs
 from tests.fault._lane_operations import operation_commits, patches
 from tests.fault._objects import contents, leave_dead_lock, reachable
 
-__all__ = ["GRAPH", "MEDDLING", "Clone", "Place", "all_objects", "index_blobs"]
+__all__ = ["GRAPH", "INTERRUPTIONS", "MEDDLING", "Clone", "Place", "all_objects", "index_blobs"]
 
 GRAPH: Final = "nightly"
 
@@ -255,6 +255,16 @@ def _plant_folder(place: Place, root: Path) -> None:
         precious.rename(place.worktree)
 
 
+def _begin_teardown(place: Place, root: Path) -> None:
+    """Leave what a teardown leaves that was killed as soon as it had noted its intent."""
+    del root
+    path = place.lane.signal_dir / "lane.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        record = json.loads(path.read_bytes())
+        if record["claim"] in {"wanted", "pushed", "lost"}:
+            path.write_text(json.dumps({**record, "ending": True}))
+
+
 def _make_way(place: Place, root: Path) -> None:
     del root
     if not place.is_open:
@@ -278,7 +288,12 @@ MEDDLING: Final[dict[str, Callable[[Place, Path], None]]] = {
     "plant a folder": _plant_folder,
     "switch back": _switch_back,
     "make way": _make_way,
+    "begin its teardown": _begin_teardown,
 }
+
+
+# Those that leave a lane which a reconcile has something to do about.
+INTERRUPTIONS: Final = ("delete the folder", "delete the branch", "begin its teardown")
 
 
 def all_objects(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from hypothesis import event
@@ -22,8 +23,8 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.testing import read_tree, refs
 from tests._examples import refusal
-from tests.fault._lane_machine import NAMES, LaneWorld
-from tests.fault._lane_places import Clone, Place
+from tests.fault._lane_machine import NAMES, PLACES, Key, LaneWorld
+from tests.fault._lane_places import INTERRUPTIONS, MEDDLING, Clone, Place
 from tests.fault._objects import contents
 
 __all__ = ["Upkeep"]
@@ -52,11 +53,13 @@ class Upkeep(LaneWorld):
             dry_run=dry_run,
         )
 
-    @rule(name=st.sampled_from(NAMES))
-    def reconcile(self, name: str) -> None:
+    @rule(key=PLACES, first=st.sampled_from([*INTERRUPTIONS, None]))
+    def reconcile(self, key: Key, first: str | None) -> None:
         """Reconcile a clone: what it would do is done, and what it leaves is as it was."""
-        clone = self._clone(name)
+        clone = self._clone(key[0])
         places = self.places_in(clone)
+        if first is not None:
+            MEDDLING[first](self.places[key], self.world.root)
         before = contents(clone.repo), contents(self.world.remote_path)
         planned = self._reconcile(clone, dry_run=True)
         assert (contents(clone.repo), contents(self.world.remote_path)) == before
@@ -157,16 +160,14 @@ class Upkeep(LaneWorld):
         else:
             prefix = f"{_PREFIX}{work.graph}/{work.workstream_id}/"
             doomed = {ref for ref in keeps(clone) if ref.startswith(prefix)}
-            gone = self.verb(
-                places,
-                lambda: forget(
-                    clone.repo,
-                    older_than_s=0.0,
-                    graph=work.graph,
-                    workstream_id=work.workstream_id,
-                ),
-                forgotten=doomed,
+            by_age = partial(
+                forget,
+                clone.repo,
+                older_than_s=0.0,
+                graph=work.graph,
+                workstream_id=work.workstream_id,
             )
+            gone = self.verb(places, by_age, forgotten=doomed)
         assert {work.ref for work in gone} == doomed
         assert refs(clone.repo) == {r: t for r, t in before.items() if r not in doomed}
         logs = clone.git / "logs"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pygit2
 from hypothesis import event
 from hypothesis import strategies as st
@@ -30,10 +33,19 @@ def head_of(place: Place) -> str:
 class Workspaces(LaneWorld):
     """Rules for status, commit, push and pull."""
 
-    def _open(self, place: Place) -> tuple[LaneWorkspace | None, errors.WorkstreamError | None]:
-        found: list[LaneWorkspace] = []
-        error = refusal(lambda: found.append(open_lane(place.runtime, token=self.world.token)))
-        return (found[0] if found else None), error
+    def _open(self, place: Place) -> LaneWorkspace:
+        return open_lane(place.runtime, token=self.world.token)
+
+    def _try(
+        self, place: Place, what: Callable[[LaneWorkspace], object], **settings: Any
+    ) -> errors.WorkstreamError | None:
+        """Let the library do something in a lane; return what it was refused with, if it was."""
+        error: errors.WorkstreamError | None = self.verb(
+            [place], lambda: refusal(lambda: what(self._open(place))), **settings
+        )
+        if error is not None:
+            assert_says_what_to_do(error)
+        return error
 
     @rule(key=PLACES)
     def look(self, key: Key) -> None:
@@ -41,66 +53,53 @@ class Workspaces(LaneWorld):
         place = self.places[key]
         found: list[LaneStatus] = []
         picture = place.picture()
-        workspace, error = self._open(place)
-        if workspace is not None:
-            error = self.verb([], lambda: refusal(lambda: found.append(workspace.status())))
+        error = self._try(place, lambda workspace: found.append(workspace.status()))
         assert place.picture() == picture
-        if error is not None:
-            assert_says_what_to_do(error)
-            return
-        if place.is_open:
+        if error is None and place.is_open:
             assert found[0].commit_id == head_of(place)
 
     @precondition(lambda self: any(place.is_open for place in self.places.values()))
-    @rule(data=st.data())
-    def commit(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), edits=st.booleans())
+    def commit(self, data: st.DataObject, edits: bool) -> None:  # noqa: FBT001 - drawn by name
         """Everything is in the new commit, on top of the last one, or nothing was done."""
-        keys = [key for key, place in self.places.items() if place.is_open]
-        place = self.places[data.draw(st.sampled_from(keys))]
-        workspace, error = self._open(place)
+        place = self.draw(data, lambda place: place.is_open)
+        if edits:
+            folder = place.worktree / f"folder-{self.next_number()}"
+            folder.mkdir()
+            (folder / "new.txt").write_text(f"new {self.number}\n")
         before = head_of(place)
-        if workspace is not None:
-            committed = workspace
-            # As with "git add": what was only staged is replaced by what the file has.
-            error = self.verb(
-                [place], lambda: refusal(lambda: committed.commit("All")), staged_counts=False
-            )
+        # As with "git add": what was only staged is replaced by what the file has.
+        error = self._try(place, lambda workspace: workspace.commit("All"), staged_counts=False)
         event("commit: " + ("done" if error is None else type(error).__name__))
+        if isinstance(error, NothingToCommitError):
+            assert self._open(place).status().is_clean
         if error is not None:
-            assert_says_what_to_do(error)
             assert head_of(place) == before
-            if isinstance(error, NothingToCommitError):
-                assert workspace is not None
-                assert workspace.status().is_clean
             return
-        assert workspace is not None
         handle = pygit2.Repository(str(place.worktree))
         now = handle[handle.head.target].peel(pygit2.Commit)
         assert str(now.parent_ids[0]) == before
         assert place.tip == str(now.id)
-        assert workspace.status().is_clean
+        assert self._open(place).status().is_clean
         assert not (place.admin_dir / "MERGE_HEAD").exists()
-        there = read_tree(place.worktree, str(now.id))
         files = {
             path.relative_to(place.worktree).as_posix()
             for path in place.worktree.rglob("*")
             if path.is_file() and path != place.worktree / ".git"
         }
-        assert set(there) == files
+        assert set(read_tree(place.worktree, str(now.id))) == files
 
-    @rule(key=PLACES)
-    def push(self, key: Key) -> None:
+    @rule(data=st.data(), commits=st.booleans())
+    def push(self, data: st.DataObject, commits: bool) -> None:  # noqa: FBT001 - drawn by name
         """The remote has the lane's commits, or what it had."""
-        place = self.places[key]
+        place = self.draw(data, lambda place: place.is_open)
+        if commits and place.is_open:
+            self.commit_work(place)
         ref, there = place.lane.branch_ref, self.there
-        workspace, error = self._open(place)
-        if workspace is not None:
-            sent = workspace
-            error = self.verb([place], lambda: refusal(sent.push), moves=[ref])
+        error = self._try(place, lambda workspace: workspace.push(), moves=[ref])
         event("push: " + ("done" if error is None else type(error).__name__))
         now = self.there.get(ref)
         if error is not None:
-            assert_says_what_to_do(error)
             assert now == there.get(ref)
             return
         assert now is not None
@@ -109,21 +108,19 @@ class Workspaces(LaneWorld):
         if self.owners.get(place.id) != place.clone.name:
             self.owners[place.id] = None
 
-    @rule(key=PLACES)
-    def pull(self, key: Key) -> None:
+    @rule(data=st.data(), news=st.booleans())
+    def pull(self, data: st.DataObject, news: bool) -> None:  # noqa: FBT001 - drawn by name
         """The lane follows the remote forward, or stays where it was."""
-        place = self.places[key]
+        place = self.draw(data, lambda place: place.is_open)
+        if news:
+            self.push_from_clone(place)
         before = place.tip
-        workspace, error = self._open(place)
-        if workspace is not None:
-            following = workspace
-            error = self.verb([place], lambda: refusal(following.pull))
+        error = self._try(place, lambda workspace: workspace.pull())
         event("pull: " + ("done" if error is None else type(error).__name__))
-        if error is not None:
-            assert_says_what_to_do(error)
-            assert place.tip == before
-            return
         now = place.tip
+        if error is not None:
+            assert now == before
+            return
         assert before is not None
         assert now is not None
         handle = place.clone.handle

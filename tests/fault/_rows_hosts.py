@@ -18,9 +18,9 @@ from agentrelay.workstream import (
     WorkstreamSpec,
 )
 from agentrelay.workstream.testing import Fault, GitServer, commit_files, refs
+from tests.fault._doors import TlsDoor, certificate
 from tests.fault._injectors import Inject, at_github, pointed_at, row
 from tests.fault._matrix import BRANCH, REF, Place, Row
-from tests.fault._trouble import TlsDoor, certificate
 
 __all__ = [
     "ROWS",

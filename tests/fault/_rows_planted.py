@@ -18,9 +18,9 @@ from agentrelay.workstream import (
     WorkstreamError,
 )
 from agentrelay.workstream.testing import GitServer
+from tests.fault._doors import Door, TlsDoor, certificate
 from tests.fault._injectors import Inject, pointed_at, written
 from tests.fault._matrix import Place, Row, Step
-from tests.fault._trouble import Door, TlsDoor, certificate
 
 __all__ = ["ROWS"]
 

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import pygit2
@@ -28,6 +28,7 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.testing import Fault
 from tests._ports import closed_port
+from tests.fault._doors import SshDoor, UploadDoor
 from tests.fault._injectors import Inject, pointed_at, written
 from tests.fault._matrix import REF, Place, Row, Seen
 from tests.fault._rows_hosts import (
@@ -40,7 +41,7 @@ from tests.fault._rows_hosts import (
 )
 from tests.fault._rows_machine import extension, full_disk, read_only
 from tests.fault._rows_network import a_hook_that_declines, nobody_listens, planned, silence
-from tests.fault._trouble import SshDoor, UploadDoor, few_descriptors, impatience
+from tests.fault._trouble import few_descriptors, impatience
 from tests.fault._verbs import VERBS, Touches, Verb, do
 
 __all__ = ["rows_besides"]
@@ -110,7 +111,7 @@ def interrupted(after_bytes: int, then: Literal["cut", "stall"]) -> Inject:
             door = stack.enter_context(UploadDoor(port, after_bytes=after_bytes, then=then))
             stack.enter_context(pointed_at(place, f"http://127.0.0.1:{door.port}/octo/widgets.git"))
             if then == "stall":
-                stack.enter_context(_impatient_push())
+                stack.enter_context(_impatient_upload(place))
             yield
             assert door.left < UploadDoor.ALWAYS
 
@@ -118,17 +119,29 @@ def interrupted(after_bytes: int, then: Literal["cut", "stall"]) -> Inject:
 
 
 @contextmanager
-def _impatient_push() -> Iterator[None]:
-    """Let pushes, and they alone, wait 0.2 s for the server."""
-    push = pygit2.Remote.push
+def _impatient_upload(place: Place) -> Iterator[None]:
+    """Let uploads, and they alone, wait 0.2 s for the server.
 
-    def impatient(*arguments: Any, **more: Any) -> None:
-        with impatience(200):
-            push(*arguments, **more)
+    A connection keeps the time-out it was opened with. So the list of refs ends its own, and
+    may take as long as it likes.
+    """
+    git = place.world.git
+    handle = git.handle
+
+    def answer(request: Any) -> Any:
+        response = handle(request)
+        if "service=git-receive-pack" not in request.target:
+            return response
+        pygit2.settings.server_timeout = 200
+        return replace(response, headers={**dict(response.headers), "connection": "close"})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pygit2.Remote, "push", impatient)
-        yield
+        patch.setattr(git, "handle", answer)
+        try:
+            yield
+        finally:
+            # As in a process that has none of its own: the next exchange sets one.
+            pygit2.settings.server_timeout = 0
 
 
 def ssh(greeting: bytes, then: Literal["close", "hang"]) -> Inject:
@@ -141,7 +154,8 @@ def ssh(greeting: bytes, then: Literal["close", "hang"]) -> Inject:
             address = f"ssh://git@127.0.0.1:{door.port}/octo/widgets.git"
             stack.enter_context(pointed_at(place, address))
             if then == "hang":
-                stack.enter_context(impatience(200))
+                # Time enough to hear the greeting.
+                stack.enter_context(impatience(1000))
             yield
             assert door.asked
 
@@ -281,7 +295,7 @@ def _kinds() -> Iterator[Kind]:
     local: dict[str, Any] = {"over": "path"}
     yield Kind(
         "the disk is full",
-        disk,
+        Touches.ROOM,
         lambda verb: full_disk(verb.works_in),
         wrong,
         ("No space left",),
@@ -307,7 +321,7 @@ def _kinds() -> Iterator[Kind]:
     # Most verbs have begun by then.
     yield Kind(
         "too many open files",
-        disk,
+        Touches.MANY_FILES,
         _always(_nothing),
         wrong,
         ("Too many open files",),
@@ -329,6 +343,13 @@ def _kinds() -> Iterator[Kind]:
         WorkstreamError,
         ("REPO", "no readable lane record"),
         local,
+    )
+    yield Kind(
+        "lane.json is garbage, and the caller has the runtime",
+        Touches.LANE,
+        _always(_garbage_record),
+        None,
+        more={**local, "comparable": False},
     )
     yield Kind(
         f"untracked folders nested {_LINES} deep",

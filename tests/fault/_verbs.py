@@ -18,13 +18,21 @@ import pytest
 from agentrelay.workstream import (
     LaneResult,
     LaneWorkspace,
+    MergeCheck,
+    MergeVerdict,
     WorkstreamError,
     WorkstreamRuntime,
     WorkstreamSpec,
     clone,
+    forget,
     open_lane,
     prepare_all,
     preview_merge,
+    preview_pairs,
+    reconcile,
+    rescued,
+    restore,
+    retarget_children,
     teardown_all,
 )
 from agentrelay.workstream._lane import Lane
@@ -35,6 +43,11 @@ __all__ = ["VERBS", "Touches", "Verb", "do", "is_told_by_concerns", "reach"]
 
 # A second lane, so that a batch is one.
 _OTHER: Final = WorkstreamSpec("lexer")
+_CHILD: Final = WorkstreamSpec(
+    "lexer", parent_workstream_id="parser", base_branch=BRANCH, merge_target_branch=BRANCH
+)
+# What a teardown may have kept.
+_KEPT: Final = "refs/agentrelay/rescue/nightly/parser/20261125T120000.000000Z/commits"
 # When whatever a verb commits was committed: pictures hold ids.
 _DATE: Final = "1800000000 +0000"
 
@@ -45,6 +58,8 @@ class Touches(Flag):
     Attributes:
         REPOSITORY: It opens the repository.
         DISK: It writes below the directory it works in.
+        ROOM: It needs free blocks there.
+        MANY_FILES: It opens more than two files at a time.
         REMOTE: It talks to the remote.
         DOWNLOAD: It fetches objects.
         CREATION: It creates branches at the remote.
@@ -53,10 +68,13 @@ class Touches(Flag):
         WORKTREE: It looks at what the worktree holds that no commit does.
         BRANCH: It moves or hands out the lane's branch.
         RECORD: It reads the lane's record, knowing no more than where the lane is.
+        LANE: It is given the runtime of a lane that was prepared.
     """
 
     REPOSITORY = auto()
     DISK = auto()
+    ROOM = auto()
+    MANY_FILES = auto()
     REMOTE = auto()
     DOWNLOAD = auto()
     CREATION = auto()
@@ -65,6 +83,7 @@ class Touches(Flag):
     WORKTREE = auto()
     BRANCH = auto()
     RECORD = auto()
+    LANE = auto()
 
 
 @dataclass(frozen=True)
@@ -179,8 +198,8 @@ def _prepare_all(place: Place) -> Seen:
     return _seen(prepare_all([place.runtime, WorkstreamRuntime(_OTHER)], preparer, workers=1))
 
 
-def _prepare_other(place: Place) -> None:
-    runtime = WorkstreamRuntime(_OTHER)
+def _prepare_other(place: Place, spec: WorkstreamSpec = _OTHER) -> None:
+    runtime = WorkstreamRuntime(spec)
     place.world.runner(place.repo, place.graph, **place.settings).prepare(runtime)
 
 
@@ -198,35 +217,96 @@ def _teardown_all(place: Place) -> Seen:
     return Seen(None, found.concerns)
 
 
-_LOCAL: Final = Touches.REPOSITORY | Touches.DISK
+def _on(act: Callable[[Path], object]) -> Callable[[Place], Seen]:
+    """A function that is given the repository and no more."""
+
+    def verb(place: Place) -> Seen:
+        act(place.repo)
+        return Seen(None, ())
+
+    return verb
+
+
+def _reconcile(place: Place) -> Seen:
+    world = place.world
+    address = {"api_url": world.github.api_url, "full_name": world.full_name}
+    found = reconcile(place.repo, **{**_settings(place), **address})
+    return Seen(None, found.concerns)
+
+
+def _prepare_child(place: Place) -> None:
+    """Prepare a lane that is cut from the first one's branch, and goes into it."""
+    _open(place).push()
+    _prepare_other(place, _CHILD)
+
+
+def _retarget_children(place: Place) -> Seen:
+    lane = Lane.of(place.repo, place.graph, _CHILD.id)
+    child = WorkstreamRuntime(_CHILD)
+    child.state.signal_dir = lane.signal_dir
+    child.state.worktree_path = lane.worktree_path
+    child.state.branch_name = lane.branch
+    integrator = place.world.integrator(place.repo, **place.settings)
+    merged = MergeCheck(MergeVerdict.MERGED)
+    (result,) = retarget_children(place.runtime, [child], integrator, check=merged)
+    if result.error is not None:
+        raise result.error
+    return Seen(None, ())
+
+
+def _keep(place: Place) -> None:
+    """Let a teardown have kept something."""
+    assert place.work is not None
+    place.handle().references.create(_KEPT, place.work)
+
+
+_WRITES: Final = Touches.DISK | Touches.ROOM | Touches.MANY_FILES
+_LOCAL: Final = Touches.REPOSITORY | _WRITES
 _PREPARES: Final = _LOCAL | Touches.REMOTE | Touches.DOWNLOAD | Touches.CREATION | Touches.BRANCH
-_CLEANS_UP: Final = _LOCAL | Touches.REMOTE | Touches.DELETION | Touches.WORKTREE
+_CLEANS_UP: Final = _LOCAL | Touches.REMOTE | Touches.DELETION | Touches.WORKTREE | Touches.LANE
+_EXCHANGES: Final = _LOCAL | Touches.REMOTE | Touches.BRANCH | Touches.LANE
+_LOOKS: Final = Touches.REPOSITORY | Touches.LANE
 
 VERBS: Final[dict[str, Verb]] = {
     "prepare": Verb(_step("prepare"), _PREPARES, ready=None),
-    "integrate": Verb(
-        _step("integrate"), _LOCAL | Touches.REMOTE | Touches.UPLOAD | Touches.BRANCH
-    ),
+    "integrate": Verb(_step("integrate"), _EXCHANGES | Touches.UPLOAD),
     "teardown": Verb(_step("teardown"), _CLEANS_UP, is_told_by_concerns=True),
     "prepare_all": Verb(_prepare_all, _PREPARES, ready=None),
     "teardown_all": Verb(_teardown_all, _CLEANS_UP, ready=_prepare_other, is_told_by_concerns=True),
     "commit": Verb(
-        _in_lane(lambda lane: lane.commit("Work")), _LOCAL | Touches.WORKTREE | Touches.BRANCH
+        _in_lane(lambda lane: lane.commit("Work")),
+        _LOCAL | Touches.WORKTREE | Touches.BRANCH | Touches.LANE,
     ),
-    "push": Verb(
-        _in_lane(LaneWorkspace.push), _LOCAL | Touches.REMOTE | Touches.UPLOAD | Touches.BRANCH
-    ),
-    "pull": Verb(
-        _in_lane(LaneWorkspace.pull),
-        _LOCAL | Touches.REMOTE | Touches.DOWNLOAD | Touches.BRANCH,
-        ready=_others_push,
-    ),
+    "push": Verb(_in_lane(LaneWorkspace.push), _EXCHANGES | Touches.UPLOAD),
+    "pull": Verb(_in_lane(LaneWorkspace.pull), _EXCHANGES | Touches.DOWNLOAD, ready=_others_push),
     "clone": Verb(
         _clone,
-        Touches.DISK | Touches.REMOTE | Touches.DOWNLOAD,
+        _WRITES | Touches.REMOTE | Touches.DOWNLOAD,
         ready=None,
         works_in=lambda place: place.made.parent,
     ),
     "open_lane": Verb(_open_by_path, Touches.REPOSITORY | Touches.RECORD),
+    "status": Verb(_in_lane(LaneWorkspace.status), _LOOKS | Touches.WORKTREE),
+    "resolve": Verb(_in_lane(lambda lane: lane.resolve(["README.md"])), _LOOKS | Touches.BRANCH),
+    "diff": Verb(_in_lane(LaneWorkspace.diff), _LOOKS),
+    "log": Verb(_in_lane(LaneWorkspace.log), _LOOKS),
     "preview_merge": Verb(_preview, Touches.REPOSITORY),
+    "preview_pairs": Verb(_on(lambda repo: preview_pairs(repo, [BRANCH])), Touches.REPOSITORY),
+    "rescued": Verb(_on(rescued), Touches.REPOSITORY),
+    "restore": Verb(
+        _on(lambda repo: restore(repo, _KEPT, branch="again")),
+        Touches.REPOSITORY | Touches.DISK | Touches.ROOM,
+        ready=_keep,
+    ),
+    "forget": Verb(
+        _on(lambda repo: forget(repo, [_KEPT])),
+        Touches.REPOSITORY | Touches.DISK | Touches.MANY_FILES,
+        ready=_keep,
+    ),
+    "retarget_children": Verb(
+        _retarget_children,
+        Touches.REPOSITORY | Touches.DISK | Touches.ROOM,
+        ready=_prepare_child,
+    ),
+    "reconcile": Verb(_reconcile, Touches.REPOSITORY | Touches.REMOTE, is_told_by_concerns=True),
 }

@@ -6,6 +6,7 @@ The rows are data: see the modules named ``_rows_``. What each saw is compared w
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,7 +15,8 @@ from typing import Any, Final, Literal
 
 import pytest
 
-from agentrelay.workstream import WorkstreamError
+import agentrelay.workstream as front_door
+from agentrelay.workstream import LaneWorkspace, WorkstreamError
 from agentrelay.workstream.testing import World
 from tests.fault import (
     _rows_contents,
@@ -27,9 +29,10 @@ from tests.fault import (
     _rows_tampered,
     _rows_verbs,
 )
-from tests.fault._matrix import BRANCH, Place, Row, Seen, Step, assert_no_secret
+from tests.fault._matrix import BRANCH, Place, Row, Seen, Step
 from tests.fault._matrix_page import COMMAND, PAGE, Record, read_page, render_page, write_page
-from tests.fault._verbs import do, is_told_by_concerns, reach
+from tests.fault._plain_words import assert_no_secret
+from tests.fault._verbs import VERBS, do, is_told_by_concerns, reach
 
 _BY_HAND: Final = (
     *_rows_network.ROWS,
@@ -150,6 +153,25 @@ def test_a_fault_is_told_spares_the_users_and_ends_in_a_lane_the_next_try_comple
     if _VARIABLE not in os.environ:
         assert committed is not None, f"the page lacks this row; write it: {COMMAND}"
         assert record == committed, f"the page says otherwise; write it anew: {COMMAND}"
+
+
+# Public functions and verbs of a workspace that are no row, and why.
+_ELSEWHERE: Final = {
+    "diagnose": "it raises nothing, each trouble is a finding: tests/integration/test_doctor.py",
+    "record_merge": "it opens no repository: tests/integration/test_auto_merge.py",
+}
+
+
+def test_every_public_verb_meets_the_faults_that_touch_it() -> None:
+    """A new verb is one entry in ``_verbs.VERBS``; the rows follow from what it touches."""
+    functions = [
+        name for name in front_door.__all__ if inspect.isfunction(getattr(front_door, name))
+    ]
+    verbs = [name for name, _ in inspect.getmembers(LaneWorkspace, inspect.isfunction)]
+    public = {name for name in (*functions, *verbs) if not name.startswith("_")}
+    assert public - set(VERBS) == set(_ELSEWHERE), "add an entry to tests/fault/_verbs.py"
+    steps = {"prepare", "integrate", "teardown"}
+    assert set(VERBS) == (public - set(_ELSEWHERE)) | steps
 
 
 def test_the_page_holds_these_rows_and_nothing_else() -> None:

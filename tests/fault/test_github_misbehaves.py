@@ -225,6 +225,7 @@ def _render(table: _Table) -> str:
         "were sent in all · how long was waited, by the policy's clock, no jitter · how many",
         "pull requests the lane has afterwards. `concern` is a pull request that stands, with a",
         "sentence about what it lacks. The same call without the fault always succeeds afterwards.",
+        "Every request of the library has a table: `tests/fault/test_every_request_is_tried.py`.",
         "",
         (
             f"The policy is the usual one: {policy.attempts} attempts, waits of "

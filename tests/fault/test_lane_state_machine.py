@@ -14,7 +14,7 @@ from typing import Any, Final
 import pygit2
 from hypothesis import event
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from agentrelay.workstream import (
     MergeVerdict,
@@ -73,7 +73,7 @@ class Before:
 class LaneMachine(Upkeep, Workspaces, Interference):
     """What the library does with lanes, and what becomes of them."""
 
-    @initialize(keys=st.lists(PLACES, max_size=2, unique=True))
+    @initialize(keys=st.lists(PLACES, min_size=1, max_size=3, unique=True))
     def begin(self, keys: list[Key]) -> None:
         """Most lives begin with a lane or two that have work."""
         for key in keys:
@@ -124,13 +124,15 @@ class LaneMachine(Upkeep, Workspaces, Interference):
             self.owners[place.id] = None if place.id in self.unowned else place.clone.name
         assert runtime.status not in {WorkstreamStatus.FAILED, WorkstreamStatus.PENDING}
 
-    @rule(key=PLACES)
-    def integrate(self, key: Key) -> None:
+    @rule(data=st.data(), commits=st.booleans())
+    def integrate(self, data: st.DataObject, commits: bool) -> None:  # noqa: FBT001 - drawn by name
         """Integrate a lane: one open pull request, or nothing to merge, or FAILED."""
-        place = self.places[key]
+        place = self.draw(data, lambda place: place.runtime.state.branch_name is not None)
+        if commits and place.is_open:
+            self.commit_work(place)
         runner, runtime = place.clone.runner, place.runtime
         result = self.verb([place], lambda: runner.integrate(runtime))
-        event(f"integrate: {result.status.value}")
+        event(f"integrate: {result.status.value} {(result.error or '').partition(':')[0]}")
         assert result.status is runtime.status
         assert result.error == runtime.state.error
         pulls = [
@@ -181,6 +183,7 @@ class LaneMachine(Upkeep, Workspaces, Interference):
         )
         assert merged or before.pulls <= still
 
+    @precondition(lambda self: bool(self.world.github.pulls()))
     @rule(key=PLACES, method=st.sampled_from([None, "merge", "squash", "rebase"]))
     def ask_or_merge(self, key: Key, method: Any) -> None:
         """Look whether a lane was merged, or merge it: MERGED exactly if GitHub did."""

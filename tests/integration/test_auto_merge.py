@@ -450,6 +450,18 @@ def test_what_graphql_refuses_is_a_refusal_although_its_status_is_200(
             world.auto_merger(repo).merge_integration_pr(lane)
 
 
+@pytest.mark.parametrize("done", [None, [], {}, {"x": 1}, {"enqueuePullRequest": None}, {"x": "y"}])
+def test_graphql_that_does_not_say_what_it_has_done_has_done_nothing(
+    world: World, repo: Path, lane: WorkstreamRuntime, done: object
+) -> None:
+    """Neither errors nor a result: nobody may rely on it that the pull request is queued."""
+    world.github.protect(has_queue=True)
+    body = json.dumps({"data": done})
+    world.github.faults.add(Fault.status(200, body=body, path="/graphql", times=99))
+    with pytest.raises(RemoteUnavailableError, match="does not say that it was done"):
+        world.auto_merger(repo, policy=StillClock().policy()).merge_integration_pr(lane)
+
+
 def test_a_merge_in_a_renamed_repository_says_what_to_change(
     world: World, repo: Path, lane: WorkstreamRuntime
 ) -> None:

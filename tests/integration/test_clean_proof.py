@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -17,6 +18,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from pygit2.enums import FileMode
 from pygit2.ffi import C
+from pytest_mock import MockerFixture
 
 from agentrelay.workstream._git import clean_proof
 from agentrelay.workstream._git.clean_proof import is_provably_clean
@@ -163,8 +165,9 @@ def _folder_by_link(repo: Path) -> None:
 def _socket(repo: Path) -> None:
     """Put a socket in a file's place."""
     (repo / "a.b").unlink()
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(os.path.relpath(repo / "a.b"))
+    # The path of a socket may have about 100 bytes only.
+    with contextlib.chdir(repo), socket.socket(socket.AF_UNIX) as made:
+        made.bind("a.b")
 
 
 def _another_link(repo: Path) -> None:
@@ -297,6 +300,18 @@ def test_many_files_are_looked_at_by_two_threads(
     assert proved(repo)
 
 
+def test_where_no_thread_can_be_had_one_does_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mocker: MockerFixture
+) -> None:
+    """While the interpreter ends, for example."""
+    monkeypatch.setattr(clean_proof, "_WORTH_A_THREAD", 0)
+    mocker.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread"))
+    repo = checkout(tmp_path)
+    assert proved(repo)
+    (repo / "Ärger/é.txt").write_text("changed\n")
+    assert not proved(repo)
+
+
 def test_large_files_are_left_to_libgit2(tmp_path: Path) -> None:
     """Where their times do not tell; memory stays bounded."""
     recipe = RepositoryRecipe(
@@ -308,6 +323,19 @@ def test_large_files_are_left_to_libgit2(tmp_path: Path) -> None:
     os.utime(repo / "large")
     assert not proved(repo)
     assert not unsaved_by_libgit2(repo)
+
+
+def test_no_more_is_read_than_libgit2_reads_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree whose times tell nothing is hashed by libgit2, which is quicker at it."""
+    repo = checkout(tmp_path)
+    settled(repo)
+    for name in ("README.md", "a.b", "run"):
+        os.utime(repo / name)
+    assert proved(repo)
+    monkeypatch.setattr(clean_proof, "_MOST_BYTES", 30)
+    assert not proved(repo)
 
 
 def test_submodules_are_for_libgit2(tmp_path: Path) -> None:

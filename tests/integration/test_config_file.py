@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pygit2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pygit2.enums import ConfigLevel
 
 from agentrelay.workstream._git import locks
 from agentrelay.workstream._git.config import (
@@ -18,6 +20,7 @@ from agentrelay.workstream._git.config import (
     set_upstream,
     set_upstreams,
 )
+from agentrelay.workstream._git.config_names import config_names
 from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream.errors import LaneBusyError, RepositoryError
@@ -393,3 +396,62 @@ def test_what_an_included_file_says_of_a_remote_counts(tmp_path: Path) -> None:
     more.write_text('[remote "origin"]\n\tpromisor = true\n')
     with pytest.raises(RepositoryError, match="partial clone"):
         open_repository(checkout)
+
+
+# --- the names that matter --------------------------------------------------------------
+
+
+@pytest.fixture
+def defaults(tmp_path: Path) -> Iterator[Path]:
+    """A directory whose files hold for all repositories."""
+    before = pygit2.settings.search_path[ConfigLevel.GLOBAL]
+    pygit2.settings.search_path[ConfigLevel.GLOBAL] = str(tmp_path / "home")
+    (tmp_path / "home").mkdir()
+    yield tmp_path / "home"
+    pygit2.settings.search_path[ConfigLevel.GLOBAL] = before
+
+
+_RULE = '[url "https://there.example/"]\n\tinsteadOf = here:\n'
+_NAME = "url.https://there.example/.insteadof"
+
+
+@pytest.mark.parametrize("where", ["own", "of all", "both", "taken in"])
+def test_a_rule_for_addresses_is_found_wherever_it_is(
+    bare: OpenRepository, defaults: Path, where: str
+) -> None:
+    """In the repository's file, in the user's, or in one that is included."""
+    if where in {"own", "both"}:
+        _config(bare).write_bytes(_CORE + _RULE.encode())
+    if where in {"of all", "both"}:
+        (defaults / ".gitconfig").write_text(_RULE)
+    if where == "taken in":
+        (defaults / "more").write_text(_RULE)
+        (defaults / ".gitconfig").write_text(f"[include]\n\tpath = {defaults / 'more'}\n")
+    opened = open_repository(bare.path)
+    assert _NAME in opened.config.names
+    assert opened.config.is_plain == (where != "taken in")
+
+
+def test_without_any_rule_nothing_is_read_entry_by_entry(
+    bare: OpenRepository, defaults: Path
+) -> None:
+    """However many lanes have a section."""
+    (defaults / ".gitconfig").write_text("[user]\n\tname = A\n")
+    set_upstreams(bare, _MANY, remote="origin")
+    opened = open_repository(bare.path)
+    assert opened.config.names == ()
+    assert opened.config.is_plain
+
+
+def test_settings_of_worktrees_are_not_the_repositorys(bare: OpenRepository) -> None:
+    """With ``extensions.worktreeConfig`` each may have its own."""
+    _config(bare).write_bytes(_CORE + b"[extensions]\n\tworktreeConfig = true\n")
+    assert not open_repository(bare.path).config.is_plain
+
+
+def test_a_file_that_cannot_be_read_may_hold_anything(bare: OpenRepository, tmp_path: Path) -> None:
+    """Nobody guesses what is in it: libgit2 is asked for all that it knows."""
+    (tmp_path / "closed" / "config").mkdir(parents=True)
+    found = config_names(bare.handle, tmp_path / "closed", (b"insteadof",))
+    assert "core.bare" in found.names
+    assert not found.is_plain

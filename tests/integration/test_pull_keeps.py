@@ -209,6 +209,44 @@ def test_a_file_that_a_stopped_pull_left_half_written_is_written_again(
     assert (workspace.path / name).read_text() == "other words\n"
 
 
+@pytest.mark.parametrize("staged", ["staged", "not staged"])
+@pytest.mark.parametrize("text", ["all ", "all of it\n"])
+def test_what_others_took_back_since_is_as_it_was(
+    agentrelay_world: World, workspace: LaneWorkspace, text: str, staged: str
+) -> None:
+    """The stopped pull was of a commit that the next one undid: nobody's change is left."""
+    begun(agentrelay_world, workspace)
+    handle = pygit2.Repository(str(workspace.path))
+    (workspace.path / "notes").write_text("all of it\n")
+    if staged == "staged":
+        handle.index.add("notes")
+        handle.index.write()
+    (workspace.path / "notes").write_text(text)
+    files = {"notes": "old\n", "fresh": None}
+    commit_files(agentrelay_world.remote_path, files, message="Undo", branch=workspace.branch)
+    assert len(workspace.pull()) == 2
+    assert workspace.status().is_clean
+    assert (workspace.path / "notes").read_text() == "old\n"
+
+
+def test_a_refused_pull_leaves_nothing_on_record(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """A file that is emptied after it is somebody's."""
+    files = {"made.o": "theirs\n", "notes": "new\n"}
+    commit_files(agentrelay_world.remote_path, files, message="Theirs", branch=workspace.branch)
+    (workspace.path / "made.o").write_text("mine\n")
+    with pytest.raises(LaneConflictError):
+        workspace.pull()
+    (workspace.path / "made.o").unlink()
+    (workspace.path / "notes").write_text("")
+    with pytest.raises(LaneConflictError, match="'notes'"):
+        workspace.pull()
+    write(workspace, notes="old\n")
+    workspace.pull()
+    assert not list(Path(pygit2.Repository(str(workspace.path)).path).glob("agentrelay*"))
+
+
 @pytest.mark.parametrize("name", ["notes", "fresh", "run"])
 @pytest.mark.parametrize("text", ["all mine\n", "all of it\nand more\n"])
 def test_what_somebody_wrote_after_a_pull_was_stopped_is_in_the_way(

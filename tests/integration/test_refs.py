@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pygit2
 import pytest
+from pytest_mock import MockerFixture
 
 from agentrelay.workstream._git import locks
 from agentrelay.workstream._git.ref_deletion import delete_refs
@@ -570,6 +572,36 @@ def test_many_refs_are_deleted_each_with_its_own_result(
     }
     assert lock.read_text() == "somebody's"
     assert not list((bare.own_dir / "held").iterdir())
+
+
+def test_a_ref_that_is_packed_just_before_it_is_deleted_goes_and_no_other_does(
+    bare: OpenRepository, mocker: MockerFixture
+) -> None:
+    """A garbage collection comes between the look at the packed refs and the locks."""
+    _create(bare, _LANE, "refs/heads/other")
+    link, packed = os.link, list[str]()
+
+    def packing(source: str, target: str) -> None:
+        if target.endswith("/integration.lock") and not packed:
+            packed.append(target)
+            _pack(bare)
+        link(source, target)
+
+    mocker.patch("os.link", packing)
+    assert delete_ref(bare, _LANE, expected=_tip(bare)) is True
+    assert packed
+    assert sorted(refs(bare.path)) == [_MAIN, "refs/heads/other"]
+    assert _LANE not in (bare.common_dir / "packed-refs").read_text()
+
+
+def test_packed_refs_of_any_length_are_read_to_their_end(bare: OpenRepository) -> None:
+    """There may be thousands."""
+    tip = _tip(bare)
+    lines = [f"{tip} refs/heads/branch-{number:05}\n" for number in range(3000)]
+    (bare.common_dir / "packed-refs").write_text("# pack-refs with: sorted\n" + "".join(lines))
+    for number in (0, 1500, 2999):
+        assert bare.resolve(f"refs/heads/branch-{number:05}") == tip
+    assert bare.resolve("refs/heads/branch-03000") is None
 
 
 def test_a_packed_ref_is_found_by_its_whole_name(bare: OpenRepository) -> None:

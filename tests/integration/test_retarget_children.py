@@ -31,6 +31,7 @@ from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.implementations._lane_record import lane_lock
 from agentrelay.workstream.testing import Fault, World, commit_files, refs
+from agentrelay.workstream.testing._loopback_wire import Request, Response
 from tests.integration._github_client import call
 
 GRAPH = WorkstreamGraph(
@@ -319,6 +320,41 @@ def test_a_refused_change_is_told_and_leaves_the_lane_as_it_was(family: Family) 
     assert (family.record, family.pulls[1]) == (before, (2, PARENT, "open"))
     assert family.child.spec == GRAPH.spec_for("errors")
     assert family.retarget().error is None
+    assert family.pulls[1] == (2, "main", "open")
+
+
+def test_one_that_is_closed_just_then_is_said(family: Family) -> None:
+    """GitHub refuses to change it; what it is by then counts."""
+    family.merge_parent()
+    github, answer = family.world.github, family.world.github.handle
+
+    def race(request: Request) -> Response:
+        if request.method == "PATCH":
+            github.handle = answer  # type: ignore[method-assign]  # only once
+            github.close_pull(2)
+        return answer(request)
+
+    github.handle = race  # type: ignore[method-assign]  # the moment between two requests
+    done = family.retarget()
+    assert (done.error, done.new_target) == (None, "main")
+    assert done.reason == f"{family.url()} is closed: it was left alone"
+    assert family.record["merge_target_branch"] == "main"
+
+
+def test_one_that_github_moves_just_then_is_adopted(family: Family) -> None:
+    """Its base is what was wanted, and that is no failure."""
+    family.merge_parent()
+    github, answer = family.world.github, family.world.github.handle
+
+    def race(request: Request) -> Response:
+        if request.method == "PATCH":
+            github.handle = answer  # type: ignore[method-assign]  # only once
+            _delete(family.world.remote_path, f"refs/heads/{PARENT}")
+        return answer(request)
+
+    github.handle = race  # type: ignore[method-assign]  # the moment between two requests
+    done = family.retarget()
+    assert (done.error, done.changed, done.new_target) == (None, True, "main")
     assert family.pulls[1] == (2, "main", "open")
 
 

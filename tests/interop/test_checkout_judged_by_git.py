@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrelay.workstream._git.refs import create_ref
@@ -23,6 +23,7 @@ from agentrelay.workstream.testing.repositories import (
     commit_files,
     create_bare_repository,
 )
+from tests._examples import tries
 from tests.interop._stock_git import GIT, run_git
 
 pytestmark = [
@@ -135,8 +136,8 @@ def judge(project: Path, lane: Lane, git_tree: Path, *, normal: bool) -> None:
         assert "size: " in line
 
 
-@settings(max_examples=12)
 @given(data=st.data())
+@tries(12)
 def test_any_lane_is_what_git_makes_of_the_same_commit(data: st.DataObject) -> None:
     """Whatever the tree, its attributes, and what the user did to the checkout meanwhile."""
     paths = data.draw(st.lists(st.builds(str.__add__, FOLDERS, NAMES), unique=True, max_size=12))

@@ -78,20 +78,17 @@ def test_thirty_two_lanes_beside_a_stock_git_are_whole_and_nothing_of_its_user_i
         def tidy() -> None:
             gate.each_beside_some(_TIDYING, neighbour.work, lanes=len(LANES))
 
-        def check_whole() -> None:
-            whole(crowd, LANES)
-
-        def check_gone() -> None:
-            gone(crowd)
-
-        for step, check in ((crowd.prepare, check_whole), (crowd.tear_down, check_gone)) * ROUNDS:
+        for step in (crowd.prepare, crowd.tear_down) * ROUNDS:
             neighbour.tidied.clear()
             gate.kept = 0
             gate.close()
             with neighbour.beside(tidy):
                 assert workers(LANES, step) == []
             assert (neighbour.tidied, gate.kept) == (list(_TIDYING), len(_TIDYING))
-            check()
+            if step == crowd.prepare:
+                whole(crowd, LANES)
+            else:
+                gone(crowd)
             assert neighbour.losses() == []
 
 

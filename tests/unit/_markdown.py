@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from markdown_it import MarkdownIt
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
-__all__ = ["Reading", "fences", "live_words", "read"]
+__all__ = ["Reading", "fences", "linked_hosts", "live_words", "read"]
 
 # Both as GitHub reads: with raw HTML, tables and strikethrough.
 _GITHUB: Final = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -35,6 +36,10 @@ _LIVE: Final = {
     ),
     "command": re.compile(r"\[(?:skip ci|ci skip|no ci)\]|<!--|--!?>", re.IGNORECASE),
 }
+# Where GitHub begins a link; cmark-gfm's own rule for where it ends.
+_LINKED: Final = re.compile(
+    r"https?://(?=\w)[^\s<]*|(?:(?<=[\s*_~(])|^)www\.[^\s<]*", re.IGNORECASE
+)
 # What GitHub makes a link of is no text any more.
 _AUTOLINK: Final = re.compile(r"https?://[A-Za-z0-9._~/?#!$&+,;=:%-]+")
 
@@ -98,6 +103,22 @@ def fences(text: str) -> list[str]:
         for token in _PLAIN.parse(f"{text.removesuffix(chr(10))}\n")
         if token.type == "fence"
     ]
+
+
+def linked_hosts(text: str) -> set[str]:
+    """Return the hosts GitHub's autolinks in a text lead to, as a browser reads them.
+
+    A link reaches to the next blank or ``<``, whatever is in it. A browser takes a backslash
+    for a slash, letters in full width for plain ones, and drops what nobody sees.
+    """
+    hosts = set()
+    for form in (text, re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", text)):
+        for link in _LINKED.finditer(form):
+            url = re.sub("[\u200b-\u200d\u00ad]", "", link[0].replace("\\", "/"))
+            rest = unicodedata.normalize("NFKC", url).lower().removeprefix("www.")
+            rest = re.sub("^https?://(?:www\\.)?", "", rest)
+            hosts.add(re.split("[/?#:]", rest)[0].rstrip("."))
+    return hosts
 
 
 def live_words(text: str) -> list[str]:

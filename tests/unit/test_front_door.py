@@ -70,6 +70,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "RescuedWork",
         "RestoredWork",
         "RetargetedChild",
+        "SigningKey",
         "clone",
         "diagnose",
         "forget",
@@ -81,6 +82,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "retarget_children",
         "teardown_all",
     ),
+    "credentials": ("SigningKey",),
     "implementations.checkout_progress": ("CheckoutProgress",),
     "implementations.github_app": ("GitHubApp",),
     "implementations.workstream_auto_merger": ("GhIntegrationAutoMerger",),
@@ -204,6 +206,8 @@ _BACKENDS = (
     "pytest",
     "certifi",
     "subprocess",
+    "logging",
+    "asyncio",
 )
 
 

@@ -18,7 +18,7 @@ from agentrelay.workstream.implementations._neutral import (
     printable,
     show_name,
 )
-from tests.unit._markdown import fences, live_words, read
+from tests.unit._markdown import fences, linked_hosts, live_words, read
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -80,7 +80,7 @@ def test_a_text_reads_the_same_and_commands_nothing(text: str, shown: str) -> No
         ("https://h/https://github.com/o", "https://h/https://redirect.github.com/o"),
         ("https://h/o/r/commit/abcdef1234567", "https:·//h/o/r/commit/abcdef·123456·7"),
         ("https://x@ghe.corp/o", "https:·//x@·ghe.corp/o"),
-        ("www.github.com/o/r/pull/1", "www.·github.com/o/r/pull/1"),
+        ("www.github.com/o/r/pull/1", "www·.github.com/o/r/pull/1"),
         ("https://m.com/@u/abcdef1234567", "https://m.com/%40u/abcdef1234567"),
         ("https://m.com/~~abcdef1", "https://m.com/~~abcdef·1"),
         ("https://j.c/browse/GH-12", "https://j.c/browse/GH%2D12"),
@@ -94,7 +94,7 @@ def test_a_text_reads_the_same_and_commands_nothing(text: str, shown: str) -> No
         (r"https:\//h/https:\//github.com/o", r"https:·\//h/https:·\//github.com/o"),
         (r"https://docs.org/a\_b", r"https://docs.org/a\_b"),
         (r"https://docs.org/a\_abcdef1", r"https://docs.org/a\_abcdef·1"),
-        (r"www\.github.com/o/r/pull/1", r"www\.·github.com/o/r/pull/1"),
+        (r"www\.github.com/o/r/pull/1", r"www·\.github.com/o/r/pull/1"),
         (
             "https://\uff47\uff49\uff54\uff48\uff55\uff42.com/o",
             "https:·//\uff47\uff49\uff54\uff48\uff55\uff42.com/o",
@@ -257,6 +257,21 @@ def test_every_fence_of_any_text_is_found_and_kept_to_the_byte(text: str) -> Non
     text = printable(text)
     assume(not _JUDGE_ERRS.search(text) and "\t" not in text)
     assert read(_neutral(text)).fences == fences(text)
+
+
+@settings(deadline=None, max_examples=150)
+@given(_HOSTILE)
+@example(r"https:\//github.com/o/r/issues/1")
+@example(r"https://github\.com/o/r/issues/1")
+@example("see www.github.com/o/r/issues/1")
+def test_no_link_leads_to_the_host_itself(text: str) -> None:
+    """However an address is spelled; one with a user before the host shows where it leads."""
+    assume("@" not in text and "\uff20" not in text)
+    shown = read(_neutral(text)).texts
+    found = {
+        host for said in [*shown, neutral_line(text, host=_HOST)] for host in linked_hosts(said)
+    }
+    assert not found & {"github.com", _HOST}
 
 
 @settings(deadline=None, max_examples=100)

@@ -90,6 +90,13 @@ def test_a_commit_is_known_by_its_full_name_only(name: str) -> None:
             read_pull(_item(**changes), _ADDRESS)
 
 
+@pytest.mark.parametrize("base", ["", "a b", "a\nb", "a\x1b[31m", "\ud800"])
+def test_a_base_that_is_no_name_of_a_branch_is_not_shown(base: str) -> None:
+    """It would be in a sentence, on a terminal, in a signal file."""
+    with pytest.raises(NotOursError, match="no name of a branch"):
+        read_pull(_item(base={"ref": base}), _ADDRESS)
+
+
 _ANYTHING: Final = st.recursive(
     st.none()
     | st.booleans()

@@ -29,12 +29,14 @@ _ADDRESS: Final = re.compile(r"\[[0-9A-Fa-f:.]*+\](?::[0-9]{0,5}+)?")
 _LONGEST_PORT: Final = 5
 
 # "user name:password@" or "user:pass word@" after "://", on one line: the only forms
-# with spaces. What ends like the end of a clause is not taken for half a password.
+# with spaces. What ends like the end of a clause is not taken for half a password. No group
+# is repeated possessively that can fail half-way: up to Python 3.11.4 the half would be a
+# part of the match. Source: python/cpython issue 106052.
 _SPACED: Final = re.compile(
     r"""(?<=://)(?:
-        [^\s/?#@:"'<>,;]++ (?:[ \t]++[^\s/?#@:"'<>,;]++)++ :(?!//) [^\s]*@
-      | [^\s/?#@:"'<>,;]*+ :(?!\d*+\s) (?:[^\s@:]|:(?!//))++ (?<!["'),.;:>\]}])
-        (?:[ \t]++(?:[^\s@"':]|:(?!//))*+)++ @ (?:\S*@)?
+        [^\s/?#@:"'<>,;]++ (?:[ \t]++[^\s/?#@:"'<>,;]++)+ :(?!//) [^\s]*@
+      | [^\s/?#@:"'<>,;]*+ :(?!\d*+\s) (?:[^\s@:]++|:(?!//))+ (?<!["'),.;:>\]}])
+        (?:[ \t]++(?:[^\s@"':]++|:(?!//))*)+ @ (?:\S*@)?
     )+""",
     re.VERBOSE,
 )

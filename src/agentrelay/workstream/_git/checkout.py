@@ -21,6 +21,7 @@ from typing import Final
 import pygit2
 
 from agentrelay.workstream._git.index_file import write_index
+from agentrelay.workstream._git.large_blobs import LargeBlobs
 from agentrelay.workstream._git.plain_settings import writes_as_stored
 from agentrelay.workstream._git.plain_trees import PlainFolder, PlainTree, read_plain_tree
 from agentrelay.workstream._git.plain_writer import PlainWriter
@@ -30,6 +31,7 @@ from agentrelay.workstream._git.proven_copies import (
     main_checkout,
     other_worktrees,
 )
+from agentrelay.workstream._git.repository import common_dir_of
 
 __all__ = ["Place", "write_files"]
 
@@ -171,6 +173,9 @@ class _Checkout:
         A second thread that copies gains a little, since most of it is in the kernel; one in
         libgit2 gains nearly everything, since libgit2 does not wait for the interpreter.
         """
+        large = None
+        if source is None:
+            large = LargeBlobs(common_dir_of(Path(self._handle.path)))
         shares = deque(_shares(folders))
         missing: list[PlainFolder] = []
 
@@ -181,7 +186,7 @@ class _Checkout:
                 if source is not None:
                     missing.extend(copy_folders(share, source, target, self._written))
                     continue
-                writer = writer or PlainWriter(self._worktree_path, self._tree_id)
+                writer = writer or PlainWriter(self._worktree_path, self._tree_id, large)
                 writer.write_files(share, target, self._written)
 
         with _helper(

@@ -80,10 +80,7 @@ class _Proof:
         """Look into each folder, in two threads if there are many files."""
         top = os.open(worktree_path, _FOLDER)
         try:
-            other = None
-            if len(self._index.names) >= _WORTH_A_THREAD and _processors() > 1:
-                other = threading.Thread(target=self._work, args=(top,), name="lane-proof")
-                other.start()
+            other = self._helper(top)
             try:
                 self._work(top)
             finally:
@@ -92,6 +89,18 @@ class _Proof:
         finally:
             os.close(top)
         return not self._failed
+
+    def _helper(self, top: int) -> threading.Thread | None:
+        """Start a second thread, where there is a processor for it and enough to do."""
+        if len(self._index.names) < _WORTH_A_THREAD or _processors() == 1:
+            return None
+        thread = threading.Thread(target=self._work, args=(top,), name="lane-proof")
+        try:
+            thread.start()
+        except RuntimeError:
+            # No more threads, or the interpreter is ending.
+            return None
+        return thread
 
     def _work(self, top: int) -> None:
         """Look into folders until none is left, or one is not proved."""
@@ -189,4 +198,4 @@ def _processors() -> int:
     """Return how many processors there are for this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return os.cpu_count() or 1  # pragma: no cover - macOS does not tell

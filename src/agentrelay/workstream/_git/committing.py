@@ -11,7 +11,7 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pygit2
 from pygit2.enums import FileMode
@@ -36,6 +36,7 @@ from agentrelay.workstream._git.reflog import log_head
 from agentrelay.workstream._git.refs import move_ref
 from agentrelay.workstream._git.repository import OpenRepository, is_commit_id
 from agentrelay.workstream._git.selection import Selection
+from agentrelay.workstream._git.ssh_signing import Signer
 from agentrelay.workstream._git.tree_status import read_status
 from agentrelay.workstream._git.worktree_entries import read_entry
 from agentrelay.workstream.errors import LaneConflictError, NothingToCommitError
@@ -64,6 +65,7 @@ class CommitWish:
         author: Who wrote it.
         committer: Who commits it.
         largest_bytes: Size of a file from which on it is refused, in bytes.
+        signer: Who signs it, if anybody does.
     """
 
     message: str
@@ -71,6 +73,7 @@ class CommitWish:
     author: Person
     committer: Person
     largest_bytes: int
+    signer: Signer | None = None
 
 
 def make_commit(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> str:
@@ -131,16 +134,7 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
         tree = _tree(handle, draft, selection, status, tip=tip, done=staged)
         if not merged and tree == handle[tip].peel(pygit2.Tree).id:
             raise _nothing(repository.path, selection)
-        commit_id = str(
-            handle.create_commit(
-                None,
-                wish.author.signature(),
-                wish.committer.signature(),
-                wish.message,
-                tree,
-                [pygit2.Oid(hex=parent) for parent in (tip, *merged)],
-            )
-        )
+        commit_id = _write(handle, wish, tree, (tip, *merged))
         draft.install()
     message = _log_message(repository, commit_id)
     # Before the branch moves, as git does: from then on nobody would write it.
@@ -149,6 +143,20 @@ def _attempt(repository: OpenRepository, branch_ref: str, wish: CommitWish) -> s
         # Somebody else's commit came first; ours is made again, on top of it.
         raise LockedError(f"'{branch_ref}' has just moved")
     return commit_id
+
+
+def _write(
+    handle: pygit2.Repository, wish: CommitWish, tree: pygit2.Oid, parents: tuple[str, ...]
+) -> str:
+    """Write the commit as an object, signed if that is wished."""
+    author, committer = wish.author.signature(), wish.committer.signature()
+    ids = [pygit2.Oid(hex=parent) for parent in parents]
+    if wish.signer is None:
+        return str(handle.create_commit(None, author, committer, wish.message, tree, ids))
+    # Its types are those of the other one.
+    make: Any = handle.create_commit_string
+    content: str = make(author, committer, wish.message, tree, ids)
+    return str(handle.create_commit_with_signature(content, wish.signer.sign(content.encode())))
 
 
 def _log_message(repository: OpenRepository, commit_id: str) -> str:

@@ -67,8 +67,12 @@ def fast_forward(
             changed = _changed(repository.handle, tip, target)
             hidden = _hidden(repository.handle, changed)
             done, torn = _refuse_changes(repository, tip, target, hidden)
+            # What a former move did may not be a change at all by now.
+            changed += _unchanged(repository.handle, target, done | torn, changed)
             shown = [item for item in changed if item[0] not in hidden and item[0] not in done]
             _refuse_obstacles(repository, tip, [p for p, entry in shown if entry and p not in torn])
+            for path in torn:
+                Path(repository.handle.workdir, path).unlink(missing_ok=True)
             begin(repository.handle, tip=tip, target=target)
             try:
                 if len(shown) == len(changed) and not torn:
@@ -76,6 +80,8 @@ def fast_forward(
                 else:
                     _write_rest(repository.handle, tip, target, shown, torn)
             except ObstructedError as error:
+                if not (error.is_halfway or done or torn):
+                    finish(repository.handle)
                 raise _in_the_way(repository, error.paths) from error
             for path, entry in changed:
                 if entry is None:
@@ -132,8 +138,6 @@ def _write_rest(
         ObstructedError: Something is in no commit.
     """
     old = handle[tip].peel(pygit2.Tree)
-    for path in torn:
-        Path(handle.workdir, path).unlink(missing_ok=True)
     known = [path for path, _ in left if _entry_of(old, path) is not None and path not in torn]
     if known:
         write_files(handle, target, known)
@@ -148,8 +152,13 @@ def _write_rest(
     ]
     for path in new:
         _drop_empty(Path(handle.workdir, path))
-    if new:
+    if not new:
+        return
+    try:
         write_new_files(handle, target, new)
+    except ObstructedError as error:
+        error.is_halfway = bool(known)
+        raise
 
 
 def _drop_empty(path: Path) -> None:
@@ -291,6 +300,14 @@ def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | N
         return None
     blob, kind = blob_at(handle, path, (root / path).lstat(), rules)
     return blob, int(kind)
+
+
+def _unchanged(
+    handle: pygit2.Repository, target: str, paths: set[str], changed: list[_Change]
+) -> list[_Change]:
+    """Return what the new commit has at paths that it does not change."""
+    new = handle[target].peel(pygit2.Tree)
+    return [(path, _entry_of(new, path)) for path in sorted(paths - {path for path, _ in changed})]
 
 
 def _changed(handle: pygit2.Repository, tip: str, target: str) -> list[_Change]:

@@ -7,12 +7,12 @@ two different files under one name.
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,19 +35,25 @@ _POLL_S: Final = 0.005
 # stands still, all the time is over between two looks, and whoever held the lock has not
 # had any of it either.
 _FEWEST_LOOKS: Final = 8
+# How often a waiter is asked whether it still wants to wait.
+_ASK_EVERY_S: Final = 0.1
 
 
 class _ThreadLock:
-    """A lock that can be referred to weakly."""
+    """A lock that can be referred to weakly, and the kernel's for whoever holds it."""
 
-    def __init__(self) -> None:
+    def __init__(self, lock_path: Path) -> None:
         self.lock = threading.Lock()
+        self.file_lock = FileLock(lock_path, thread_local=False)
 
 
 # One lock a path and process, gone when nobody uses it. Two orchestrators in one
 # process must share it, so it cannot hang on an instance.
 _thread_locks: weakref.WeakValueDictionary[str, _ThreadLock] = weakref.WeakValueDictionary()
 _registry = threading.Lock()
+# Those that were used last are kept: a lane takes its repository's lock several times, and
+# making one takes as long as locking it.
+_recent: deque[_ThreadLock] = deque(maxlen=4)
 
 
 def _forget_threads() -> None:
@@ -55,6 +61,7 @@ def _forget_threads() -> None:
     global _registry, _thread_locks  # noqa: PLW0603 - a lock cannot be reset in place
     _registry = threading.Lock()
     _thread_locks = weakref.WeakValueDictionary()
+    _recent.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -62,13 +69,16 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
+def hold(
+    lock_path: Path, *, what: str, timeout_s: float, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold a kernel lock for the length of a ``with`` block.
 
     Args:
         lock_path: Lock file; it and its directory are made when missing, and stay.
         what: What is being locked, for the message: ``"lane 'g/a'"``.
         timeout_s: Longest wait, in seconds.
+        waiting: Called now and then while it is waited for; what it raises ends the wait.
 
     Raises:
         LaneBusyError: Somebody else held it all that time.
@@ -83,13 +93,14 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
     with _registry:
         mine = _thread_locks.get(key)
         if mine is None:
-            mine = _thread_locks[key] = _ThreadLock()
-    if not mine.lock.acquire(timeout=timeout_s):
+            mine = _thread_locks[key] = _ThreadLock(lock_path)
+            _recent.append(mine)
+    if not _acquire_own(mine.lock, timeout_s, waiting):
         raise _held(lock_path, what, timeout_s)
     try:
-        file_lock = FileLock(lock_path, thread_local=False)
+        file_lock = mine.file_lock
         try:
-            _acquire(file_lock, lock_path, ends_at=started + timeout_s)
+            _acquire(file_lock, lock_path, ends_at=started + timeout_s, waiting=waiting)
         except Timeout:
             raise _held(lock_path, what, timeout_s) from None
         except OSError as error:
@@ -114,15 +125,42 @@ def _held(lock_path: Path, what: str, timeout_s: float) -> LaneBusyError:
     )
 
 
-def _acquire(file_lock: BaseFileLock, lock_path: Path, *, ends_at: float) -> None:
+def _acquire_own(
+    lock: threading.Lock, timeout_s: float, waiting: Callable[[], None] | None
+) -> bool:
+    """Wait for a thread of this process; return whether it let go in time."""
+    if waiting is None:
+        return lock.acquire(timeout=timeout_s)
+    ends_at = time.monotonic() + timeout_s
+    while True:
+        left_s = max(0.0, ends_at - time.monotonic())
+        if lock.acquire(timeout=min(left_s, _ASK_EVERY_S)):
+            return True
+        waiting()
+        if not left_s:
+            return False
+
+
+def _acquire(
+    file_lock: BaseFileLock,
+    lock_path: Path,
+    *,
+    ends_at: float,
+    waiting: Callable[[], None] | None,
+) -> None:
     """Lock a file, made anew whenever somebody removes its directory meanwhile."""
     missing = False
     while True:
         left_s = max(0.0, ends_at - time.monotonic())
+        slice_s = left_s if waiting is None else min(left_s, _ASK_EVERY_S)
         try:
             if missing:
                 lock_path.parent.mkdir(parents=True, exist_ok=True)
-            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+            file_lock.acquire(timeout=slice_s, poll_interval=_POLL_S)
+        except Timeout:
+            if waiting is None or not left_s:
+                raise
+            waiting()
         except FileNotFoundError:
             if not left_s:
                 raise
@@ -196,7 +234,9 @@ def until_free(
     policy = backoff or Backoff()
     found_locked: float | None = None
     pause_s = policy.first_s
-    for looks in itertools.count(1):
+    looks = 0
+    while True:
+        looks += 1
         try:
             return attempt()
         except Exception as error:
@@ -216,4 +256,3 @@ def until_free(
         # Full jitter: two waiters that collided once do not collide for ever.
         threading.Event().wait(random.uniform(policy.first_s, pause_s))  # noqa: S311 - not a secret
         pause_s = min(policy.longest_s, pause_s * 2)
-    raise AssertionError("it is looked at for ever, or given up")

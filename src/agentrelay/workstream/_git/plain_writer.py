@@ -16,8 +16,9 @@ from pygit2.enums import CheckoutStrategy, FileMode
 from pygit2.errors import check_error
 from pygit2.ffi import C, ffi
 
-from agentrelay.workstream._git.plain_trees import PlainFolder, PlainLink
-from agentrelay.workstream._git.proven_copies import Written
+from agentrelay.workstream._git.large_blobs import LargeBlobs
+from agentrelay.workstream._git.plain_trees import PlainFile, PlainFolder, PlainLink
+from agentrelay.workstream._git.proven_copies import NEW_FILE, Written
 
 __all__ = ["PlainWriter"]
 
@@ -37,9 +38,18 @@ class PlainWriter:
     Only for trees that ``read_plain_tree`` accepts, where nothing is converted.
     """
 
-    def __init__(self, worktree_path: Path, tree_id: pygit2.Oid) -> None:
-        """Open the worktree once more: a handle is of one thread."""
+    def __init__(
+        self, worktree_path: Path, tree_id: pygit2.Oid, large: LargeBlobs | None = None
+    ) -> None:
+        """Open the worktree once more: a handle is of one thread.
+
+        Args:
+            worktree_path: Its top.
+            tree_id: The tree that is written.
+            large: What is not to be held in memory.
+        """
         self._handle = pygit2.Repository(str(worktree_path))
+        self._large = large
         self._tree = self._handle[tree_id]
         self._pointer = ffi.new("git_object **")
         ffi.buffer(self._pointer)[:] = self._tree._pointer[:]  # noqa: SLF001 - as pygit2 does it
@@ -56,12 +66,33 @@ class PlainWriter:
             GitError: A blob cannot be read, or its bytes are not what its name says.
             OSError: It cannot be written.
         """
-        files = [(folder.prefix + file[0], file) for folder in folders for file in folder.files]
+        files = [
+            (folder.prefix + file[0], file)
+            for folder in folders
+            for file in folder.files
+            if not self._stream(folder.prefix + file[0], file, target, written)
+        ]
         self._write([path for path, _ in files])
         for path, (_, executable, object_id, place) in files:
             mode = FileMode.BLOB_EXECUTABLE if executable else FileMode.BLOB
             status = os.stat(path, dir_fd=target, follow_symlinks=False)
             written.note(status, mode, object_id, path, place)
+
+    def _stream(self, path: bytes, file: PlainFile, target: int, written: Written) -> bool:
+        """Write a large file piece by piece; tell whether that was possible."""
+        _, executable, object_id, place = file
+        if self._large is None or not self._large.has(object_id, self._handle):
+            return False
+        descriptor = os.open(path, NEW_FILE, 0o777 if executable else 0o666, dir_fd=target)
+        try:
+            if self._large.write(object_id, descriptor):
+                mode = FileMode.BLOB_EXECUTABLE if executable else FileMode.BLOB
+                written.note(os.fstat(descriptor), mode, object_id, path, place)
+                return True
+        finally:
+            os.close(descriptor)
+        os.unlink(path, dir_fd=target)
+        return False
 
     def write_links(self, links: Sequence[PlainLink], target: int, written: Written) -> None:
         """Write symbolic links; see :meth:`write_files`.

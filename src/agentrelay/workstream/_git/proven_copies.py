@@ -21,7 +21,7 @@ from agentrelay.workstream._git.index_file import index_record
 from agentrelay.workstream._git.plain_trees import PlainFile, PlainFolder
 from agentrelay.workstream._git.repository import common_dir_of
 
-__all__ = ["Written", "copy_folders", "main_checkout", "other_worktrees"]
+__all__ = ["NEW_FILE", "Written", "copy_folders", "main_checkout", "other_worktrees", "write_all"]
 
 # Most files fit in here; reading with a larger buffer costs more than the reading.
 _PIECE_BYTES: Final = 32 << 10
@@ -30,7 +30,8 @@ _LARGE_BYTES: Final = 1 << 20
 _NO_LINK: Final = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 # Without waiting: a pipe may be there by a file's name.
 _READ: Final = os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0)
-_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+# A file that must not be there yet.
+NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
 _FOLDER: Final = _READ | getattr(os, "O_DIRECTORY", 0)
 _MOST_WORKTREES: Final = 2
 
@@ -136,9 +137,9 @@ def _copy(file: PlainFile, there: int, here: int, prefix: bytes, written: Writte
             return False
     finally:
         os.close(reading)
-    writing = os.open(name, _WRITE, 0o777 if executable else 0o666, dir_fd=here)
+    writing = os.open(name, NEW_FILE, 0o777 if executable else 0o666, dir_fd=here)
     try:
-        _write_all(writing, content)
+        write_all(writing, content)
         mode = 0o100755 if executable else 0o100644
         written.note(os.fstat(writing), mode, object_id, prefix + name, place)
     finally:
@@ -146,7 +147,7 @@ def _copy(file: PlainFile, there: int, here: int, prefix: bytes, written: Writte
     return True
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
     """Write all of the bytes.
 
     Raises:
@@ -166,7 +167,7 @@ def _copy_large(file: PlainFile, reading: int, here: int, prefix: bytes, written
     name, executable, object_id, place = file
     if not _is_right(_pieces(reading), os.fstat(reading).st_size, object_id):
         return False
-    writing = os.open(name, _WRITE, 0o777 if executable else 0o666, dir_fd=here)
+    writing = os.open(name, NEW_FILE, 0o777 if executable else 0o666, dir_fd=here)
     try:
         copied = _written(_pieces(reading), writing)
         if not _is_right(copied, os.fstat(reading).st_size, object_id):
@@ -191,7 +192,7 @@ def _pieces(reading: int) -> Iterator[bytes]:
 def _written(pieces: Iterable[bytes], writing: int) -> Iterator[bytes]:
     """Write pieces, and pass each on."""
     for piece in pieces:
-        _write_all(writing, piece)
+        write_all(writing, piece)
         yield piece
 
 

@@ -8,7 +8,8 @@ redirect before asking. Each of these is closed here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,6 +18,7 @@ import pygit2
 from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.exchange import Callbacks, RemoteAccess, translated
 from agentrelay.workstream._git.failures import is_repacked, is_transient, repository_failures
+from agentrelay.workstream._git.incoming import Incoming, Marks
 from agentrelay.workstream._git.locks import reading, until_free
 from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.pushes import Pusher, RefUpdate
@@ -30,6 +32,7 @@ from agentrelay.workstream._git.remote_address import (
 )
 from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import RepositoryError, WorkstreamError
 
 __all__ = ["RefUpdate", "RemoteAccess", "RemoteEnd", "open_remote"]
@@ -59,6 +62,7 @@ class RemoteEnd:
     _seen: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     # Opened once for all that is done at this end.
     _opened: dict[str, PathRemote] = field(default_factory=dict, repr=False, compare=False)
+    _marks: Marks = field(default_factory=Marks, repr=False, compare=False)
 
     def tracking_ref(self, branch: str) -> str:
         """Return the full name of the remote-tracking ref of a branch."""
@@ -84,9 +88,12 @@ class RemoteEnd:
             # one nothing can be in its way.
             if read_ref(self.repository.common_dir, self.tracking_ref(branch)) is None:
                 self.refuse_blocked(branch)
-        tips = self.look(branches)
-        for branch, tip in tips.items():
-            self.note(branch, tip)
+        try:
+            tips = self.look(branches)
+            for branch, tip in tips.items():
+                self.note(branch, tip)
+        finally:
+            self.settle()
         return tips
 
     def refuse_blocked(self, branch: str) -> None:
@@ -107,8 +114,14 @@ class RemoteEnd:
         if tip is not None:
             set_tracking_ref(self.repository, self.tracking_ref(branch), tip, message="fetch")
 
+    def settle(self) -> None:
+        """Leave what :meth:`look` fetched to git's garbage collection: refs lead to it by now."""
+        self._marks.remove()
+
     def look(self, branches: Sequence[str]) -> dict[str, str | None]:
         """Fetch what branches lead to, in one exchange; no ref is written.
+
+        No garbage collection takes it until :meth:`settle` is called, as it must be.
 
         Of a remote that is a path only the branches' own refs are read, and nothing is
         exchanged if all of their commits are here.
@@ -124,9 +137,10 @@ class RemoteEnd:
             RemoteUnavailableError: No usable answer in time.
         """
         refs = [f"refs/heads/{branch}" for branch in branches]
-        there = self._read_path(refs)
-        if there is None:
-            there = self._fetch(refs, _named(branches))
+        with Step("fetch") as step:
+            there = self._read_path(refs)
+            if there is None:
+                there = self._fetch(refs, _named(branches), step)
         self._seen.update({tip: ref for ref, tip in there.items() if ref in set(refs)})
         return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
 
@@ -145,12 +159,16 @@ class RemoteEnd:
             self._opened[address] = there
         return there
 
-    def _fetch(self, refs: Sequence[str], names: str) -> dict[str, str]:
+    def _fetch(self, refs: Sequence[str], names: str, step: Step) -> dict[str, str]:
         """Fetch refs through libgit2; return all that the remote has."""
 
         def attempt() -> dict[str, str]:
-            remote, url = self._connect_to("fetch")
-            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            with self._arriving() as handle:
+                return fetch(handle)
+
+        def fetch(handle: pygit2.Repository) -> dict[str, str]:
+            remote, url = self._connect_to("fetch", handle)
+            callbacks = Callbacks(url, self.access, ends_at=ends_at, step=step)
             with translated(f"fetch {names}", url, callbacks):
                 # Without a destination: what libgit2 has locked when it is killed stays
                 # locked, and the base's tracking ref is every lane's.
@@ -167,6 +185,23 @@ class RemoteEnd:
         return until_free(
             lambda: reading(attempt, torn=is_repacked), busy=is_transient, what=f"fetch {names}"
         )
+
+    @contextmanager
+    def _arriving(self) -> Iterator[pygit2.Repository]:
+        """Give a handle to fetch with; what comes is the repository's when the block ends."""
+        failures = repository_failures("make a place for fetching", path=self.repository.path)
+        with ExitStack() as stack:
+            with failures:
+                handle = self.repository.fetching_handle()
+                incoming = None
+                # Where a shallow history ends is only known to the repository's own handle.
+                if not handle.is_shallow:
+                    incoming = stack.enter_context(Incoming(self.repository))
+                    incoming.receive(handle)
+            yield handle
+            if incoming is not None:
+                with repository_failures("take in what came", path=self.repository.path):
+                    incoming.admit(self._marks)
 
     def list_branches(self, prefix: str) -> dict[str, str]:
         """List the remote's branches below a prefix; nothing is fetched or written.
@@ -238,9 +273,10 @@ class RemoteEnd:
 
     def _change(self, update: RefUpdate, operation: str) -> None:
         """Change one branch of the remote, and the remote-tracking ref with it."""
-        error = self._pusher().update([update], operation)[update.branch]
-        if error is not None:
-            raise error
+        with Step("push") as step:
+            error = self._pusher(step).update([update], operation)[update.branch]
+            if error is not None:
+                raise error
         self.note_change(update)
 
     def note_change(self, update: RefUpdate) -> None:
@@ -263,11 +299,18 @@ class RemoteEnd:
             By short branch name the error, or ``None`` for a branch that was changed. The
             remote-tracking refs are not written.
         """
-        return self._pusher().update(updates, operation) if updates else {}
+        if not updates:
+            return {}
+        with Step("push") as step:
+            results = self._pusher(step).update(updates, operation)
+            refused = sum(error is not None for error in results.values())
+            if refused:
+                step.fail(f"{refused} of {len(updates)} branches were not changed")
+        return results
 
-    def _pusher(self) -> Pusher:
+    def _pusher(self, step: Step) -> Pusher:
         return Pusher(
-            self.repository, self.access, self._addresses[1], self._connect_to, self._at_path
+            self.repository, self.access, self._addresses[1], self._connect_to, self._at_path, step
         )
 
     def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:
@@ -302,14 +345,21 @@ class RemoteEnd:
 
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
-        return until_free(attempt, busy=is_transient, what=operation)
+        with Step("list refs"):
+            return until_free(attempt, busy=is_transient, what=operation)
 
-    def _connect_to(self, purpose: Literal["fetch", "list", "push"]) -> tuple[pygit2.Remote, str]:
+    def _connect_to(
+        self, purpose: Literal["fetch", "list", "push"], source: pygit2.Repository | None = None
+    ) -> tuple[pygit2.Remote, str]:
         """Return a fresh remote: one that has listed refs cannot push over HTTP.
 
         Never the named remote itself. Fetching from it also applies its configured
         refspecs, which in a mirror force the user's own branches; pushing to it makes
         libgit2 delete remote-tracking refs, in a way that can lose others.
+
+        Args:
+            purpose: Which of the addresses is wanted.
+            source: Handle to fetch with; the repository's own when ``None``.
 
         Returns:
             The remote, and the address it leads to.
@@ -321,10 +371,8 @@ class RemoteEnd:
         keys = [f"remote.{name}.pushurl"] if pushing else []
         keys.append(f"remote.{name}.url")
         raw: str = next((str(handle.config[key]) for key in keys if key in handle.config), url)
-        with repository_failures("make a place for fetching", path=self.repository.path):
-            repository = self.repository
-            source = repository.fetching_handle() if purpose == "fetch" else repository.history
-        return source.remotes.create_anonymous(absolute(raw, self.repository)), url
+        chosen = self.repository.history if source is None else source
+        return chosen.remotes.create_anonymous(absolute(raw, self.repository)), url
 
 
 def open_remote(repository: OpenRepository, access: RemoteAccess) -> RemoteEnd:

@@ -251,7 +251,9 @@ def _failure(client: GitHubClient, operation: str, data: Any) -> WorkstreamError
     errors = [error for error in data.get("errors", []) if isinstance(error, dict)]
     if not errors:
         done = data.get("data")
-        if not isinstance(done, dict) or any(part is None for part in done.values()) or not done:
+        # What a mutation has done is an object; a mutation that failed has none.
+        parts = list(done.values()) if isinstance(done, dict) else []
+        if not parts or not all(isinstance(part, dict) for part in parts):
             return unusable(operation, address, "it does not say that it was done")
         return None
     text = "; ".join(str(error.get("message") or error.get("type")) for error in errors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +14,7 @@ import click
 
 import agentrelay.workstream as library
 from agentrelay.workstream.cli.options import JSON, output_options, remote_options
-from agentrelay.workstream.credentials import AfterEnvironment
+from agentrelay.workstream.credentials import AfterEnvironment, SigningKey
 
 if TYPE_CHECKING:
     from agentrelay.workstream import AheadBehind, CommitInfo, LaneWorkspace
@@ -30,6 +31,8 @@ Exit status:
   2    the command line cannot be used; nothing was tried
 """
 _SHORT: Final = 12
+# Never an argument, which every user of the machine could read.
+_PROTECTED_BY: Final = "AGENTRELAY_SIGNING_PASSPHRASE"
 
 _here = click.option(
     "--in",
@@ -126,6 +129,11 @@ def _apart(counts: AheadBehind | None) -> str:
 @click.option("-m", "--message", required=True, help="What was changed.")
 @click.option("--author", metavar="'NAME <ADDRESS>'", help="Who wrote it.")
 @click.option("--trailer", "trailers", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
+@click.option(
+    "--signing-key",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="SSH private key to sign with; its passphrase is in AGENTRELAY_SIGNING_PASSPHRASE.",
+)
 @_here
 @output_options
 @click.pass_context
@@ -139,6 +147,7 @@ def _commit(
     **given: Any,
 ) -> None:
     """Commit everything that is not ignored, or PATHs alone."""
+    signing_key: Path | None = given["signing_key"]
     pairs = [tuple(text.partition("=")[::2]) for text in trailers]
     made = library.open_lane(given["inside"]).commit(
         message,
@@ -146,8 +155,13 @@ def _commit(
         [path.absolute() for path in paths] or None,
         author=author,
         trailers=[(key, value) for key, value in pairs],
+        signing_key=None if signing_key is None else _signing(signing_key),
     )
     _say(context, _document(made), [f"{made.commit_id[:_SHORT]} {made.subject}"])
+
+
+def _signing(path: Path) -> SigningKey:
+    return SigningKey(path=path, passphrase=os.environ.get(_PROTECTED_BY) or None)
 
 
 @lane.command("resolve", epilog=_EPILOG)

@@ -21,6 +21,11 @@ from agentrelay.workstream.credentials._network import (
 )
 from agentrelay.workstream.credentials._owners import canonical_host, is_hosted, is_other_forge
 from agentrelay.workstream.credentials._secret import Secret
+from agentrelay.workstream.credentials._signing import (
+    SigningKey,
+    SigningSource,
+    check_signing_source,
+)
 from agentrelay.workstream.credentials._sources import (
     AfterEnvironment,
     TokenProvider,
@@ -38,12 +43,15 @@ __all__ = [
     "AfterEnvironment",
     "Credential",
     "Secret",
+    "SigningKey",
+    "SigningSource",
     "SshKey",
     "TokenProvider",
     "TokenSource",
     "ca_bundle",
     "ca_variable",
     "canonical_host",
+    "check_signing_source",
     "describe_search",
     "find_credential",
     "find_proxy",

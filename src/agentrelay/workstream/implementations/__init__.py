@@ -6,6 +6,7 @@ from agentrelay.workstream._conflicts import (
     MergePreview,
     PathConflict,
 )
+from agentrelay.workstream.credentials import SigningKey
 from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress
 from agentrelay.workstream.implementations.github_app import GitHubApp
 from agentrelay.workstream.implementations.workstream_auto_merger import GhIntegrationAutoMerger
@@ -79,6 +80,7 @@ __all__ = [
     "RescuedWork",
     "RestoredWork",
     "RetargetedChild",
+    "SigningKey",
     "clone",
     "diagnose",
     "forget",

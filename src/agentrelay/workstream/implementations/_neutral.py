@@ -46,6 +46,9 @@ _UNPRINTABLE: Final = re.compile(
 )
 _NEWLINE: Final = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 
+# None of these repeats a group possessively that can fail half-way: up to Python 3.11.4 the
+# half would be a part of the match. Source: python/cpython issue 106052.
+
 # Where a gap goes: after the match. Every one of these starts something on GitHub. A
 # closing keyword ("fixes") needs none: no reference is left for it to close.
 _BEFORE_GAP: Final = r"""
@@ -66,14 +69,14 @@ _BEFORE_GAP: Final = r"""
 _WORD: Final = r"""
       (?P<url>https?://(?:www\.)?
           (?:(?!https?\\?:\\?/\\?/|-\\?-!?\\?>|(?<![A-Za-z0-9])www\\?\.)
-          [A-Za-z0-9._~/?\#@!$&+,;=:%\\-])++)
+          [A-Za-z0-9._~/?\#@!$&+,;=:%\\-])+)
     | (?<![A-Za-z0-9]) (?P<www>www\\?\.) (?=\\?[A-Za-z0-9-])
     | (?<![A-Za-z0-9]) (?P<hex>[0-9a-f]{7,}+) (?=https?://|(?![A-Za-z0-9]))
 """
 _GAPS: Final = re.compile(_BEFORE_GAP, re.VERBOSE | re.IGNORECASE)
 _LIVE: Final = re.compile(f"{_WORD} | {_BEFORE_GAP}", re.VERBOSE | re.IGNORECASE)
 _URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9-]++(?:\.[a-z0-9-]++)*+\.?)(?P<port>:\d{1,5})?"
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9-]++(?:\.[a-z0-9-]++)*\.?)(?P<port>:\d{1,5})?"
     r"(?P<path>(?:[/?#].*+)?)",
     re.IGNORECASE,
 )
@@ -94,9 +97,9 @@ _BESIDE: Final = frozenset(" \n()[]{},.;:!?\"'")
 _TICKS: Final = re.compile(r"\\[\\`]|`++")
 _RUN: Final = re.compile("`++")
 # A "|" would end the cell of a table, "]:" could be a definition's.
-_CERTAIN: Final = re.compile(r"(?:[^|\]]|\](?!:))*+")
+_CERTAIN: Final = re.compile(r"(?:[^|\]]|\](?!:))*")
 # After any list and quote marks: what would open a fence.
-_FENCE_LIKE: Final = re.compile(r"^(?:[ >*+\-]|\d{1,9}[.)])*+(?=`{3}|~{3})", re.MULTILINE)
+_FENCE_LIKE: Final = re.compile(r"^(?:[ >*+\-]|\d{1,9}[.)])*(?=`{3}|~{3})", re.MULTILINE)
 # What would make a heading of the line before it.
 _UNDERLINE: Final = re.compile(r"^[ >]*+(?=(?:=++|-++) *+$)", re.MULTILINE)
 
@@ -249,6 +252,9 @@ def _neutral(text: str, host: str, *, edge: str | None = None) -> str:
     def replace(live: re.Match[str]) -> str:
         if live["url"]:
             return _neutral_url(live["url"], host)
+        if live["www"]:
+            # Behind the dot it would be a part of the host, which a browser drops.
+            return f"{live['www'][:3]}{GAP}{live['www'][3:]}"
         if not live["hex"]:
             return live[0] + GAP
         if edge is not None and _can_wrap(live, edge):

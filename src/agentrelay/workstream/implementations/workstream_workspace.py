@@ -16,8 +16,9 @@ from agentrelay.workstream._durations import (
     check_text,
 )
 from agentrelay.workstream._lane import Lane
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
-from agentrelay.workstream.credentials import TokenSource, seal_token
+from agentrelay.workstream._steps import Verb, lane_verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
+from agentrelay.workstream.credentials import SigningSource, TokenSource, seal_token
 from agentrelay.workstream.implementations._commit_message import Trailers
 
 __all__ = ["LaneStatus", "LaneWorkspace", "open_lane"]
@@ -114,6 +115,7 @@ class LaneWorkspace:
         """Short name of the lane's branch."""
         return self._lane.branch
 
+    @lane_verb
     def status(self) -> LaneStatus:
         """Return what is in no commit, and how far the branch is from others.
 
@@ -129,6 +131,7 @@ class LaneWorkspace:
 
         return look(self._lane, self.runtime.spec, remote=self.remote)
 
+    @lane_verb
     def commit(
         self,
         message: str,
@@ -136,6 +139,7 @@ class LaneWorkspace:
         *,
         author: Optional[str] = None,
         trailers: Optional[Trailers] = None,
+        signing_key: Optional[SigningSource] = None,
         before: Optional[Callable[[LaneWorkspace], object]] = None,
         after: Optional[Callable[[CommitInfo], object]] = None,
     ) -> CommitInfo:
@@ -158,6 +162,10 @@ class LaneWorkspace:
                 says who it is.
             trailers: Key and value of each trailer, added as git-interpret-trailers(1)
                 adds them.
+            signing_key: SSH private key the commit is signed with, as git does with
+                ``gpg.format=ssh``: a file, a :class:`SigningKey`, or ``"configured"`` for
+                what ``user.signingKey`` names. It is not signed when ``None``, whatever
+                ``commit.gpgSign`` says.
             before: Called with this workspace before anything is looked at; it may change
                 files. What it raises ends the matter, and nothing was committed. It must not
                 commit itself.
@@ -173,7 +181,7 @@ class LaneWorkspace:
             LaneConflictError: The worktree is not on the lane's branch, or a rebase or the
                 like is in progress.
             LaneBusyError: Somebody else held the lane, the index or the branch.
-            RepositoryError: The message, author, trailers or paths cannot be used, or
+            RepositoryError: The message, author, trailers, paths or key cannot be used, or
                 something cannot be read or written.
 
         Source:
@@ -187,10 +195,12 @@ class LaneWorkspace:
             paths=paths,
             author=author,
             trailers=trailers,
+            signing_key=signing_key,
             before=before,
             after=after,
         )
 
+    @lane_verb
     def resolve(self, paths: Sequence[Union[str, os.PathLike[str]]]) -> tuple[str, ...]:
         """Mark conflicts as resolved: what the worktree has is what was wanted.
 
@@ -210,6 +220,7 @@ class LaneWorkspace:
 
         return settle(self, paths)
 
+    @lane_verb
     def push(self) -> str:
         """Push the lane's commits; forward only, and only from where the branch was seen.
 
@@ -233,6 +244,7 @@ class LaneWorkspace:
 
         return send(self)
 
+    @lane_verb
     def pull(self) -> tuple[CommitInfo, ...]:
         """Fetch what others pushed to the lane, and follow them forward, files and all.
 
@@ -255,6 +267,7 @@ class LaneWorkspace:
 
         return fetch_and_follow(self)
 
+    @lane_verb
     def diff(self, against: Literal["base", "target", "remote", "head"] = "base") -> LaneDiff:
         """Return what the lane changed, as a pull request would show it.
 
@@ -273,6 +286,7 @@ class LaneWorkspace:
 
         return show_changes(self, against)
 
+    @lane_verb
     def log(
         self,
         against: Literal["base", "target", "remote"] = "base",
@@ -324,14 +338,18 @@ def open_lane(
     """
     from agentrelay.workstream.implementations._workspace import find_lane
 
-    runtime, names, recorded_remote = find_lane(lane)
-    return LaneWorkspace(
-        runtime,
-        remote=remote or recorded_remote,
-        token=token,
-        ssh_key=ssh_key,
-        lane_timeout_s=lane_timeout_s,
-        network_timeout_s=network_timeout_s,
-        largest_file_bytes=largest_file_bytes,
-        _lane=names,
-    )
+    with Verb("open_lane") as verb:
+        if isinstance(lane, WorkstreamRuntime):
+            verb.graph, verb.workstream_id = graph_of(lane), lane.spec.id
+        runtime, names, recorded_remote = find_lane(lane)
+        verb.graph, verb.workstream_id = names.graph, names.workstream_id
+        return LaneWorkspace(
+            runtime,
+            remote=remote or recorded_remote,
+            token=token,
+            ssh_key=ssh_key,
+            lane_timeout_s=lane_timeout_s,
+            network_timeout_s=network_timeout_s,
+            largest_file_bytes=largest_file_bytes,
+            _lane=names,
+        )
