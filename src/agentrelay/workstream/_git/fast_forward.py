@@ -8,7 +8,7 @@ clean, and the next try goes on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from pygit2.enums import CheckoutNotify, CheckoutStrategy, FileMode
 from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.file_rules import FileRules
-from agentrelay.workstream._git.index_draft import IndexDraft
+from agentrelay.workstream._git.index_draft import NO_STAGES, IndexDraft, Stages, stages_of
 from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.lockfile import LockedError
 from agentrelay.workstream._git.locks import reading, until_free
@@ -28,7 +28,7 @@ from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.tree_status import read_status
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["fast_forward"]
+__all__ = ["fast_forward", "move_files", "refuse_in_the_way"]
 
 _MOST_SHOWN: Final = 5
 _STRATEGY: Final = (
@@ -49,7 +49,7 @@ def fast_forward(
         repository: Opened at the working tree, which is on that branch.
         branch_ref: Full name of the branch.
         tip: Hex id it is at.
-        target: Hex id of a descendant.
+        target: Hex id of a descendant, or of what the branch's commits were rebased to.
         message: What to write into the reflogs.
 
     Raises:
@@ -58,14 +58,56 @@ def fast_forward(
         LaneBusyError: Another program kept the index locked.
         RepositoryError: Something cannot be read or written.
     """
+    if repository.resolve(branch_ref) != tip:
+        raise _moved(branch_ref, "Look at its new commits, then repeat. Nothing was changed.")
+    move_files(repository, tip=tip, target=target)
+    with repository_failures("move the branch forward", path=repository.path):
+        log_head(repository, tip, target, message=message)
+        if not move_ref(repository, branch_ref, target, expected=tip, message=message):
+            raise _moved(branch_ref, f"The files are those of {target[:12]}. Look at both.")
+
+
+def _moved(branch_ref: str, hint: str) -> LaneConflictError:
+    return LaneConflictError(
+        f"'{branch_ref}' was moved by another program meanwhile", obstacle=branch_ref, hint=hint
+    )
+
+
+def refuse_in_the_way(
+    repository: OpenRepository, *, tip: str, target: str, stages: Mapping[str, Stages] = NO_STAGES
+) -> None:
+    """Refuse what :func:`move_files` would refuse; nothing is changed.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way.
+        RepositoryError: Something cannot be read.
+    """
+    with repository_failures("look at the worktree", path=repository.path):
+        reading(lambda: _looked_at(repository, tip, target, stages), torn=is_torn)
+
+
+def move_files(
+    repository: OpenRepository, *, tip: str, target: str, stages: Mapping[str, Stages] = NO_STAGES
+) -> None:
+    """Write the files and the index of a commit or tree over those of another; hold the lane.
+
+    Args:
+        repository: Opened at the working tree.
+        tip: Hex id of the commit HEAD is at.
+        target: Hex id of a commit or tree.
+        stages: What the index has of the paths in conflict.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way; nothing was changed.
+        LaneBusyError: Another program kept the index locked.
+        RepositoryError: Something cannot be read or written.
+    """
 
     def attempt() -> None:
         with IndexDraft(repository) as draft:
-            done = _refuse_changes(repository, tip, target)
-            changed = _changed(repository.handle, tip, target)
+            changed, done = _looked_at(repository, tip, target, stages)
             # libgit2 refuses a new file that is there already, even as it ought to be.
             paths = [path for path, _ in changed if path not in done] if done else None
-            _refuse_obstacles(repository, tip, [p for p, new in changed if new and p not in done])
             if paths is None or paths:
                 _check_out(repository, target, paths)
             for path, entry in changed:
@@ -75,6 +117,8 @@ def fast_forward(
                     # Without the file's time and size: somebody may have written to it by now,
                     # and git must find that out.
                     draft.put(path, entry[0], FileMode(entry[1]), None)
+            for path, wanted in stages.items():
+                draft.conflict(path, wanted)
             draft.install()
 
     with repository_failures("move the worktree forward", path=repository.path):
@@ -83,16 +127,25 @@ def fast_forward(
             busy=lambda error: isinstance(error, LockedError),
             what=f"write the index of '{repository.path}'",
         )
-        log_head(repository, tip, target, message=message)
-        if not move_ref(repository, branch_ref, target, expected=tip, message=message):
-            raise LaneConflictError(
-                f"'{branch_ref}' was moved by another program while it was pulled",
-                obstacle=branch_ref,
-                hint="The files are those of the pulled commit. Look at both, then pull again.",
-            )
 
 
-def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[str]:
+def _looked_at(
+    repository: OpenRepository, tip: str, target: str, stages: Mapping[str, Stages]
+) -> tuple[list[tuple[str, _Entry | None]], set[str]]:
+    """Return what changes, and the paths that are as they will be already.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way.
+    """
+    done = _refuse_changes(repository, tip, target, stages)
+    changed = _changed(repository.handle, tip, target)
+    _refuse_obstacles(repository, tip, [p for p, new in changed if new and p not in done])
+    return changed, done
+
+
+def _refuse_changes(
+    repository: OpenRepository, tip: str, target: str, stages: Mapping[str, Stages]
+) -> set[str]:
     """Refuse what is in no commit, unless it is what the new commit holds.
 
     Returns:
@@ -105,8 +158,9 @@ def _refuse_changes(repository: OpenRepository, tip: str, target: str) -> set[st
     status = read_status(handle)
     old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
     changed = {change.path for change in (*status.staged, *status.unstaged)}
-    wrong = list(status.conflicted)
-    done: set[str] = set()
+    # In conflict as they will be: somebody may have begun to resolve them.
+    done = {path for path in status.conflicted if _stages_at(handle, path) == stages.get(path)}
+    wrong = [path for path in status.conflicted if path not in done]
     rules = FileRules(handle)
     for path in sorted(changed):
         wanted = _entry_of(new, path)
@@ -197,6 +251,16 @@ def _staged(handle: pygit2.Repository, path: str) -> _Entry | None:
         return None
     entry = handle.index[path]
     return entry.id, int(entry.mode)
+
+
+def _stages_at(handle: pygit2.Repository, path: str) -> Stages | None:
+    """Return what the index has of a path in conflict."""
+    found = handle.index.conflicts
+    try:
+        sides = None if found is None else found[path]
+    except KeyError:
+        return None
+    return None if sides is None else stages_of(*sides)
 
 
 def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | None:

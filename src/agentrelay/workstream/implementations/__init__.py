@@ -43,6 +43,11 @@ from agentrelay.workstream.implementations.workstream_rescue import (
     rescued,
     restore,
 )
+from agentrelay.workstream.implementations.workstream_tasks import (
+    SyncResult,
+    TaskBranch,
+    TaskMerge,
+)
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 from agentrelay.workstream.implementations.workstream_workspace import (
     LaneStatus,
@@ -74,6 +79,9 @@ __all__ = [
     "Reconciliation",
     "RescuedWork",
     "RestoredWork",
+    "SyncResult",
+    "TaskBranch",
+    "TaskMerge",
     "clone",
     "diagnose",
     "forget",

@@ -40,7 +40,17 @@ if TYPE_CHECKING:
         LaneWorkspace,
     )
 
-__all__ = ["find_lane", "held", "look", "record", "settle", "standing", "tip_of"]
+__all__ = [
+    "find_lane",
+    "held",
+    "look",
+    "named_author",
+    "record",
+    "settle",
+    "signers",
+    "standing",
+    "tip_of",
+]
 
 # RFC 2606: no such host can exist.
 _NOWHERE: Final = "agentrelay.invalid"
@@ -238,19 +248,12 @@ def record(
         WorkstreamError: As documented there.
     """
     text = compose_message(message, trailers)
-    named = None if author is None else Person(*parse_author(author), find_date("author"))
+    named = named_author(author)
     chosen = None if paths is None else relative_paths(workspace.path, paths)
     if before is not None:
         before(workspace)
     with held(workspace) as (repository, lane):
-        own = Person(f"agentrelay lane {lane}", f"{lane.workstream_id}.{lane.graph}@{_NOWHERE}")
-        with repository_failures("find out who commits", path=repository.path):
-            writer = named or reading(
-                lambda: find_person(repository, "author", fallback=own), torn=is_torn
-            )
-            committer = reading(
-                lambda: find_person(repository, "committer", fallback=writer), torn=is_torn
-            )
+        writer, committer = signers(repository, lane, named)
         tip_of(repository, lane)
         wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes)
         commit_id = make_commit(repository, lane.branch_ref, wish)
@@ -258,6 +261,31 @@ def record(
     if after is not None:
         after(made)
     return made
+
+
+def named_author(author: str | None) -> Person | None:
+    """Return who an ``author=`` names, ``None`` where nobody is named.
+
+    Raises:
+        RepositoryError: It names nobody.
+    """
+    return None if author is None else Person(*parse_author(author), find_date("author"))
+
+
+def signers(repository: OpenRepository, lane: Lane, named: Person | None) -> tuple[Person, Person]:
+    """Return author and committer of a commit in a lane; see ``LaneWorkspace.commit``.
+
+    Raises:
+        RepositoryError: ``user.useConfigOnly`` asks for a name, and there is none.
+    """
+    own = Person(f"agentrelay lane {lane}", f"{lane.workstream_id}.{lane.graph}@{_NOWHERE}")
+    with repository_failures("find out who commits", path=repository.path):
+        writer = named or reading(
+            lambda: find_person(repository, "author", fallback=own), torn=is_torn
+        )
+        return writer, reading(
+            lambda: find_person(repository, "committer", fallback=writer), torn=is_torn
+        )
 
 
 def settle(workspace: LaneWorkspace, paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from agentrelay.workstream.implementations._workspace import held, standing, tip
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations.workstream_workspace import LaneWorkspace
 
-__all__ = ["fetch_and_follow", "send"]
+__all__ = ["fetch_and_follow", "refuse_operation", "remote_of", "send"]
 
 
-def _remote(workspace: LaneWorkspace, lane: Lane) -> RemoteEnd:
+def remote_of(workspace: LaneWorkspace, lane: Lane) -> RemoteEnd:
     """Return the lane's remote, as its preparer opens it."""
     access = RemoteAccess(
         workspace.remote,
@@ -40,7 +40,7 @@ def send(workspace: LaneWorkspace) -> str:
         WorkstreamError: As documented there.
     """
     with held(workspace) as (repository, lane):
-        remote, history = _remote(workspace, lane), with_history(repository)
+        remote, history = remote_of(workspace, lane), with_history(repository)
         tip = tip_of(repository, lane)
         expected = repository.resolve(remote.tracking_ref(lane.branch))
         if expected is None:
@@ -67,7 +67,7 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
         WorkstreamError: As documented there.
     """
     with held(workspace) as (repository, lane):
-        remote, history = _remote(workspace, lane), with_history(repository)
+        remote, history = remote_of(workspace, lane), with_history(repository)
         there = remote.fetch([lane.branch])[lane.branch]
         if there is None:
             raise LaneConflictError(
@@ -80,15 +80,28 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
             return ()
         if not history.contains(tip, there):
             raise diverged(lane, here=tip, there=there, url=remote.url)
-        _, entry = standing(lane)
-        if entry.operation is not None:
-            raise LaneConflictError(
-                f"a {entry.operation} is in progress in '{lane.worktree_path}'",
-                obstacle=lane.worktree_path,
-                hint="Finish it or give it up, then pull again. Nothing was changed.",
-            )
+        refuse_operation(lane, "pull again")
         fast_forward(
             repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
         )
         with repository_failures("list what was pulled", path=lane.worktree_path):
             return commits_between(history, tip, there)
+
+
+def refuse_operation(lane: Lane, again: str) -> None:
+    """Refuse to move a worktree in which somebody is in the middle of something.
+
+    Args:
+        lane: The lane.
+        again: What to do when that is over: ``"pull again"``.
+
+    Raises:
+        LaneConflictError: A merge, rebase or the like is in progress.
+    """
+    _, entry = standing(lane)
+    if entry.operation is not None:
+        raise LaneConflictError(
+            f"a {entry.operation} is in progress in '{lane.worktree_path}'",
+            obstacle=lane.worktree_path,
+            hint=f"Finish it or give it up, then {again}. Nothing was changed.",
+        )
