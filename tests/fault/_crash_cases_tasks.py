@@ -78,11 +78,6 @@ def start_task_for_all(world: World) -> Case:
     return _case(scene, lambda lane: lane.start_task("write", push=True))
 
 
-def merge_task_as_a_merge(world: World) -> Case:
-    """Files are changed, added and removed; a draft is not in the way."""
-    return _case(_at_work(world), lambda lane: lane.merge_task("write"))
-
-
 def merge_task_as_a_squash(world: World) -> Case:
     """One commit, with the message of the caller."""
     return _case(_at_work(world), lambda lane: lane.merge_task("write", "squash", message="W"))

@@ -215,6 +215,19 @@ def test_conflicts_are_not_left_over_a_draft(agentrelay_world: World, lane: Lane
     assert picture(lane) == before
 
 
+def test_renames_that_exclude_each_other_are_raised(
+    agentrelay_world: World, lane: LaneWorkspace
+) -> None:
+    """Which of the two names it has is for a person to say."""
+    text = (lane.path / "README.md").read_text()
+    (lane.path / "README.md").rename(lane.path / "OURS.md")
+    lane.commit("Ours")
+    base_gets(agentrelay_world, README__md=None, BASE__md=text)
+    with pytest.raises(MergeConflictError):
+        lane.sync(leave_conflicts=True)
+    assert lane.status().is_clean
+
+
 def test_where_git_would_move_files_aside_the_conflict_is_raised(
     agentrelay_world: World, lane: LaneWorkspace
 ) -> None:
@@ -250,6 +263,26 @@ def test_what_has_no_lines_is_left_as_it_was_here(
     lane.sync(leave_conflicts=True)
     assert lane.status().conflicted == ("thing",)
     assert path.read_bytes() == b"\0ours" if ours == "binary" else path.readlink() == Path("ours")
+
+
+def test_an_empty_side_of_a_conflict_has_its_name_too(
+    agentrelay_world: World, lane: LaneWorkspace
+) -> None:
+    """On either side, as git writes it."""
+    commit_files(lane.path, {"a": "1\n", "b": "1\n"}, message="Ours, and pushed")
+    lane.push()
+    base = pygit2.Repository(str(agentrelay_world.remote_path))
+    base.references["refs/heads/main"].set_target(lane.status().commit_id)
+    lane.sync()
+    write(lane, a="", b="ours\n")
+    lane.commit("Ours")
+    base_gets(agentrelay_world, a="base\n", b="")
+    lane.sync(leave_conflicts=True)
+    shown = [(lane.path / name).read_text() for name in "ab"]
+    assert shown == [
+        "<<<<<<< HEAD\n=======\nbase\n>>>>>>> origin/main\n",
+        "<<<<<<< HEAD\nours\n=======\n>>>>>>> origin/main\n",
+    ]
 
 
 def test_a_base_that_is_away_is_said(agentrelay_world: World, lane: LaneWorkspace) -> None:

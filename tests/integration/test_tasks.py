@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pygit2
@@ -21,6 +23,7 @@ from agentrelay.workstream import (
     reconcile,
 )
 from agentrelay.workstream.testing import Fault, World, commit_files, refs
+from tests._examples import refusal
 from tests.integration._workspaces import contents, picture, repo_of, workspace_in, write
 
 TASK = "agentrelay/nightly/write"
@@ -146,6 +149,40 @@ def test_a_stale_note_of_a_task_that_is_gone_is_no_hindrance(
         lane.start_task("write")
 
 
+def test_tasks_of_a_lane_that_is_gone_are_anybodys(
+    agentrelay_world: World, lane: LaneWorkspace
+) -> None:
+    """Nobody could finish them otherwise; what is in no lane stays all the same."""
+    other = workspace_in(agentrelay_world, repo_of(lane), "lexer")
+    lane.start_task("write")
+    work(lane, "Work", b="1\n")
+    agentrelay_world.teardown(repo_of(lane)).teardown_workstream(lane.runtime)
+    assert [task.task_id for task in other.tasks()] == ["write"]
+    with pytest.raises(LaneConflictError, match="not in lane"):
+        other.finish_task("write")
+    other.merge_task("write")
+    assert other.finish_task("write") == (REF,)
+
+
+def test_of_two_lanes_that_start_a_task_one_has_it(
+    agentrelay_world: World, lane: LaneWorkspace
+) -> None:
+    """At the same moment, from the same commit."""
+    other = workspace_in(agentrelay_world, repo_of(lane), "lexer")
+    ready = threading.Barrier(2)
+
+    def start(workspace: LaneWorkspace, task_id: str) -> bool:
+        ready.wait(30)
+        return refusal(lambda: workspace.start_task(task_id)) is None
+
+    with ThreadPoolExecutor(2) as pool:
+        for task_id in ("a", "b", "c"):
+            both = [pool.submit(start, workspace, task_id) for workspace in (lane, other)]
+            assert sorted(one.result(60) for one in both) == [False, True]
+    listed = [[task.task_id for task in workspace.tasks()] for workspace in (lane, other)]
+    assert sorted([*listed[0], *listed[1]]) == ["a", "b", "c"]
+
+
 # -- merge
 
 
@@ -199,12 +236,16 @@ def test_a_rebased_task_keeps_its_commits_authors(lane: LaneWorkspace) -> None:
     work(lane, "First", b="1\n")
     second = work(lane, "Second", a="1\n")
     work(lane, "Third", c="1\n")
+    fourth = work(lane, "Fourth", d="1\n")
+    work(lane, "Empty", d="1\n")
     write(lane, a="1\n")
-    before = lane.commit("The same").commit_id
+    lane.commit("The same")
+    write(lane, d="1\n", e="1\n")
+    before = lane.commit("The same and more").commit_id
     rebased = lane.merge_task("write", "rebase")
-    assert [commit.subject for commit in rebased.commits] == ["Third", "First"]
+    assert [commit.subject for commit in rebased.commits] == ["Empty", "Third", "First"]
     assert rebased.commits[-1].parent_ids == (before,)
-    assert rebased.dropped == (second,)
+    assert rebased.dropped == (second, fourth)
     assert lane.merge_task("write", "rebase").already_merged
     assert lane.status().is_clean
     assert contents(lane)["b"] == b"1\n"

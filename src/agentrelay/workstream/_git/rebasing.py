@@ -63,7 +63,8 @@ def replay(
     """Replay what one history has and another has not; none of it is a merge.
 
     Authors, their dates and messages stay. A commit whose changes are there already, as
-    another commit with the same patch or by content, is dropped; one that never had any is not.
+    another commit with the same patch or by content, is dropped; one that never had any stays,
+    unless it was replayed before.
     A commit that already is where it would come stays the same commit.
 
     Args:
@@ -138,12 +139,10 @@ def _same_patches(
     Source:
         git-patch-id(1).
     """
-    mine: dict[frozenset[bytes], list[tuple[str, pygit2.Diff]]] = {}
+    mine: dict[frozenset[bytes], list[tuple[pygit2.Commit, pygit2.Diff]]] = {}
     for commit in commits:
         diff = _diff(commit)
-        paths = _paths(diff)
-        if paths:
-            mine.setdefault(paths, []).append((str(commit.id), diff))
+        mine.setdefault(_paths(diff), []).append((commit, diff))
     found: set[str] = set()
     if not mine:
         return found
@@ -151,10 +150,19 @@ def _same_patches(
         if _is_odd(other):
             continue
         diff = _diff(other)
-        found.update(
-            name for name, own in mine.get(_paths(diff), ()) if own.patchid == diff.patchid
-        )
+        paths = _paths(diff)
+        for own, own_diff in mine.get(paths, ()):
+            # Those without any patch are told apart by whoever made them: a rebase that is
+            # repeated must not make them again.
+            is_same = own_diff.patchid == diff.patchid if paths else _origin(own) == _origin(other)
+            if is_same:
+                found.add(str(own.id))
     return found
+
+
+def _origin(commit: pygit2.Commit) -> tuple[bytes, int, bytes]:
+    """Return what stays of a commit that is replayed."""
+    return commit.author.raw_email, commit.author.time, commit.raw_message
 
 
 def _diff(commit: pygit2.Commit) -> pygit2.Diff:

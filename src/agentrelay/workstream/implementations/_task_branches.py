@@ -7,13 +7,13 @@ ancestry. It is written by whoever created the branch, right after that.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.history import with_history
-from agentrelay.workstream._git.locks import reading
+from agentrelay.workstream._git.locks import hold, reading
 from agentrelay.workstream._git.proof import is_superseded
 from agentrelay.workstream._git.refs import (
     create_ref,
@@ -89,12 +89,29 @@ def start(workspace: LaneWorkspace, task_id: str, *, is_pushed: bool) -> TaskBra
     """
     names = names_of(workspace._lane, task_id)  # noqa: SLF001 - the other half of the class
     with held(workspace) as (repository, lane):
-        with repository_failures(f"start task '{task_id}'", path=repository.path):
+        with (
+            repository_failures(f"start task '{task_id}'", path=repository.path),
+            _tasks_lock(workspace, repository),
+        ):
             _refuse_twins(repository, lane, names)
             _create(repository, lane, names)
         if is_pushed:
             _push(workspace, repository, lane, names)
         return _look(workspace, repository, lane, names)
+
+
+def _tasks_lock(
+    workspace: LaneWorkspace, repository: OpenRepository
+) -> AbstractContextManager[None]:
+    """Hold all tasks of the repository for a short local section, within a lane's own lock.
+
+    Two lanes may want the same one, and its branch and the ref that says whose it is are two.
+    """
+    return hold(
+        repository.own_dir / "tasks.lock",
+        what=f"the tasks of '{repository.path}'",
+        timeout_s=workspace.lane_timeout_s,
+    )
 
 
 def _refuse_twins(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
@@ -135,11 +152,13 @@ def _create(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
 
 def _refuse_others(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
     """Refuse a task that was started from another lane."""
-    owners = [ref.removeprefix(names.records) for ref in refs_below(repository, names.records)]
-    if owners and lane.workstream_id not in owners:
+    for record in refs_below(repository, names.records):
+        owner = Lane.of(lane.repo_path, lane.graph, record.removeprefix(names.records))
+        # Of a lane that is gone, nobody else could look after its tasks.
+        if owner.branch == lane.branch or repository.resolve(owner.branch_ref) is None:
+            continue
         raise LaneConflictError(
-            f"task '{names.task_id}' was started from lane '{lane.graph}/{owners[0]}', not from "
-            f"'{lane}'",
+            f"task '{names.task_id}' was started from lane '{owner}', not from '{lane}'",
             obstacle=names.ref,
             hint="Merge and finish it there, or give this task another id.",
         )
@@ -268,12 +287,14 @@ def finish(workspace: LaneWorkspace, task_id: str, *, is_everywhere: bool) -> tu
                 _refuse_unmerged(history, lane, names, there, tip=tip, where=f"at '{remote.url}'")
                 remote.delete(names.branch, expected=there)
                 deleted.append(remote.tracking_ref(names.branch))
-        release_dead_lock(repository, names.ref)
-        if here is not None and delete_ref(repository, names.ref, expected=here):
-            deleted.append(names.ref)
-        drop_upstream(repository, names.branch)
-        _drop_records(repository, names)
-        release_dead_lock(repository, names.records + lane.workstream_id)
+        with _tasks_lock(workspace, repository):
+            release_dead_lock(repository, names.ref)
+            if here is not None and delete_ref(repository, names.ref, expected=here):
+                deleted.append(names.ref)
+            if repository.resolve(names.ref) is None:
+                drop_upstream(repository, names.branch)
+                _drop_records(repository, names)
+                release_dead_lock(repository, names.records + lane.workstream_id)
     return tuple(deleted)
 
 
