@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -388,6 +389,32 @@ def test_what_cannot_be_merged_is_said(lane: LaneWorkspace) -> None:
         lane.merge_task("alien")
 
 
+@pytest.mark.parametrize("name", [b".git", b"../../evil"])
+@pytest.mark.parametrize("method", ["squash", "rebase"])
+def test_names_that_lead_elsewhere_are_not_written(
+    lane: LaneWorkspace, name: bytes, method: str
+) -> None:
+    """An agent can commit any name; all is as it was, also where nothing needs to be merged."""
+    lane.start_task("write")
+    handle = pygit2.Repository(str(repo_of(lane)))
+    tip = handle.references[REF].peel(pygit2.Commit)
+    blob = handle.create_blob(b"evil\n").raw
+    entries = {str(item.name).encode(): (b"%o" % item.filemode, item.id.raw) for item in tip.tree}
+    entries |= dict.fromkeys((b"!first", name), (b"100644", blob))
+    listed = sorted(entries.items(), key=lambda item: item[0] + b"/" * (item[1][0] == b"40000"))
+    data = b"".join(b"%b %b\0%b" % (mode, each, raw_id) for each, (mode, raw_id) in listed)
+    tree = handle.write(pygit2.enums.ObjectType.TREE, data)
+    who = "A <a@example.invalid> 1704067200 +0000"
+    raw = f"tree {tree}\nparent {tip.id}\nauthor {who}\ncommitter {who}\n\nEvil\n"
+    commit = handle.write(pygit2.enums.ObjectType.COMMIT, raw.encode())
+    handle.references.create(REF, commit, force=True)
+    before = picture(lane)
+    with pytest.raises(WorkstreamError, match=rf"{re.escape(name.decode())}'"):
+        lane.merge_task("write", method)  # type: ignore[arg-type]  # one of the three
+    assert picture(lane) == before
+    assert not repo_of(lane).joinpath(".worktrees", "evil").exists()
+
+
 def test_a_wrong_token_is_said(agentrelay_world: World) -> None:
     """The same chain and the same errors as for every other step."""
     lane = workspace_in(agentrelay_world, token="wrong-token-wrong-token")
@@ -436,6 +463,21 @@ def test_what_others_pushed_to_a_task_is_not_deleted(
     assert refs(agentrelay_world.remote_path)[REF] == theirs
     assert REF in refs(repo_of(lane))
     assert lane.finish_task("write") == (REF,)
+
+
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_a_remote_branch_that_is_gone_is_forgotten_if_nothing_is_lost(
+    agentrelay_world: World, lane: LaneWorkspace, *, is_merged: bool
+) -> None:
+    """Its remote-tracking ref may be the last that leads to what others made."""
+    tracking = f"refs/remotes/origin/{TASK}"
+    lane.start_task("write", push=True)
+    if not is_merged:
+        commit_files(agentrelay_world.remote_path, {"t": "1\n"}, message="T", branch=TASK)
+        lane.start_task("write", push=True)
+    pygit2.Repository(str(agentrelay_world.remote_path)).references.delete(REF)
+    assert lane.finish_task("write", remote=True) == (REF,)
+    assert (tracking in refs(repo_of(lane))) is not is_merged
 
 
 def test_a_task_that_is_checked_out_is_not_deleted(lane: LaneWorkspace) -> None:

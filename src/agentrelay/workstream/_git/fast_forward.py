@@ -1,8 +1,9 @@
 """Moving a branch forward together with the working tree that is on it.
 
 First the files, then the index, then the branch. Stopped in between, what is there is
-partly as in the old commit and partly as in the new one, and nobody's: so that counts as
-clean, and the next try goes on.
+partly as in the old commit and partly as in the new one, and nobody's: whoever comes next
+puts it back first, by what was written down in ``move_journal.py``. Where that is gone, what
+is as in the new commit counts as clean.
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from typing import Any, Final
 import pygit2
 from pygit2.enums import CheckoutNotify, CheckoutStrategy, FileMode
 
-from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.file_entries import (
+    FileEntry,
+    changes_between,
+    entry_in,
+    file_at,
+    is_file,
+    staged_at,
+)
 from agentrelay.workstream._git.file_rules import FileRules
 from agentrelay.workstream._git.index_draft import NO_STAGES, IndexDraft, Stages, stages_of
-from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.lockfile import LockedError
 from agentrelay.workstream._git.locks import reading, until_free
+from agentrelay.workstream._git.move_journal import begin_move, end_move, undo_move
 from agentrelay.workstream._git.reflog import log_head
 from agentrelay.workstream._git.refs import move_ref
 from agentrelay.workstream._git.repository import OpenRepository
@@ -37,7 +45,6 @@ _STRATEGY: Final = (
     | CheckoutStrategy.DONT_OVERWRITE_IGNORED
     | CheckoutStrategy.DISABLE_PATHSPEC_MATCH
 )
-_Entry = tuple[pygit2.Oid, int]
 
 
 def fast_forward(
@@ -64,7 +71,9 @@ def fast_forward(
     with repository_failures("move the branch forward", path=repository.path):
         log_head(repository, tip, target, message=message)
         if not move_ref(repository, branch_ref, target, expected=tip, message=message):
+            end_move(repository)
             raise _moved(branch_ref, f"The files are those of {target[:12]}. Look at both.")
+        end_move(repository)
 
 
 def _moved(branch_ref: str, hint: str) -> LaneConflictError:
@@ -91,6 +100,8 @@ def move_files(
 ) -> None:
     """Write the files and the index of a commit or tree over those of another; hold the lane.
 
+    What is being done stays written down until the caller says :func:`end_move`.
+
     Args:
         repository: Opened at the working tree.
         tip: Hex id of the commit HEAD is at.
@@ -108,6 +119,7 @@ def move_files(
             changed, done = _looked_at(repository, tip, target, stages)
             # libgit2 refuses a new file that is there already, even as it ought to be.
             paths = [path for path, _ in changed if path not in done] if done else None
+            begin_move(repository, tip=tip, target=target, conflicts=stages)
             if paths is None or paths:
                 _check_out(repository, target, paths)
             for path, entry in changed:
@@ -122,23 +134,27 @@ def move_files(
             draft.install()
 
     with repository_failures("move the worktree forward", path=repository.path):
-        until_free(
-            lambda: reading(attempt, torn=is_torn),
-            busy=lambda error: isinstance(error, LockedError),
-            what=f"write the index of '{repository.path}'",
-        )
+        try:
+            until_free(
+                lambda: reading(attempt, torn=is_torn),
+                busy=lambda error: isinstance(error, LockedError),
+                what=f"write the index of '{repository.path}'",
+            )
+        except Exception:
+            undo_move(repository)
+            raise
 
 
 def _looked_at(
     repository: OpenRepository, tip: str, target: str, stages: Mapping[str, Stages]
-) -> tuple[list[tuple[str, _Entry | None]], set[str]]:
+) -> tuple[list[tuple[str, FileEntry | None]], set[str]]:
     """Return what changes, and the paths that are as they will be already.
 
     Raises:
         LaneConflictError: Something that is in no commit is in the way.
     """
     done = _refuse_changes(repository, tip, target, stages)
-    changed = _changed(repository.handle, tip, target)
+    changed = changes_between(repository.handle, tip, target)
     _refuse_obstacles(repository, tip, [p for p, new in changed if new and p not in done])
     return changed, done
 
@@ -163,14 +179,14 @@ def _refuse_changes(
     wrong = [path for path in status.conflicted if path not in done]
     rules = FileRules(handle)
     for path in sorted(changed):
-        wanted = _entry_of(new, path)
-        staged = _staged(handle, path)
-        right = _there(handle, path, rules) == wanted and staged in {wanted, _entry_of(old, path)}
+        wanted = entry_in(new, path)
+        staged = staged_at(handle, path)
+        right = file_at(handle, path, rules) == wanted and staged in {wanted, entry_in(old, path)}
         (done.add if right else wrong.append)(path)
     for path in set(status.untracked) - changed:
-        wanted = _entry_of(new, path.rstrip("/"))
+        wanted = entry_in(new, path.rstrip("/"))
         if wanted is not None:
-            (done.add if _there(handle, path, rules) == wanted else wrong.append)(path)
+            (done.add if file_at(handle, path, rules) == wanted else wrong.append)(path)
     if wrong:
         raise _in_the_way(repository, sorted(wrong))
     return done
@@ -191,10 +207,13 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
     seen: set[str] = set()
     for path in coming:
         if _is_folder(root / path):
-            wrong.update(below for below in _below(root, path) if _entry_of(old, below) is None)
-        elif os.path.lexists(root / path) and not _is_file(root / path):
+            wrong.update(below for below in _below(root, path) if entry_in(old, below) is None)
+        elif os.path.lexists(root / path) and (
+            not is_file(root / path) or entry_in(old, path) is None
+        ):
+            # A file that is ignored is refused by libgit2, but late.
             wrong.add(path)
-        elif path in old and isinstance(old[path], pygit2.Tree) and not _is_file(root / path):
+        elif path in old and isinstance(old[path], pygit2.Tree) and not is_file(root / path):
             # Its folder is gone: libgit2 would not write it, and the next commit delete it.
             wrong.add(path)
         for folder in map(str, Path(path).parents[:-1]):
@@ -202,7 +221,7 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
                 break
             seen.add(folder)
             there = os.path.lexists(root / folder) and not _is_folder(root / folder)
-            if there and _entry_of(old, folder) is None:
+            if there and entry_in(old, folder) is None:
                 wrong.add(folder)
     if wrong:
         raise _in_the_way(repository, sorted(wrong))
@@ -210,11 +229,6 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether there is what git knows: a regular file, or a link."""
-    return path.is_symlink() or path.is_file()
 
 
 def _below(root: Path, path: str) -> Iterator[str]:
@@ -237,22 +251,6 @@ def _in_the_way(repository: OpenRepository, paths: list[str]) -> LaneConflictErr
     )
 
 
-def _entry_of(tree: pygit2.Tree, path: str) -> _Entry | None:
-    """Return id and mode of a file in a tree."""
-    try:
-        entry = tree[path]
-    except KeyError:
-        return None
-    return None if isinstance(entry, pygit2.Tree) else (entry.id, int(entry.filemode))
-
-
-def _staged(handle: pygit2.Repository, path: str) -> _Entry | None:
-    if path not in handle.index:
-        return None
-    entry = handle.index[path]
-    return entry.id, int(entry.mode)
-
-
 def _stages_at(handle: pygit2.Repository, path: str) -> Stages | None:
     """Return what the index has of a path in conflict."""
     found = handle.index.conflicts
@@ -261,18 +259,6 @@ def _stages_at(handle: pygit2.Repository, path: str) -> Stages | None:
     except KeyError:
         return None
     return None if sides is None else stages_of(*sides)
-
-
-def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | None:
-    """Return id and mode that the file at a path would have in a commit."""
-    root = Path(handle.workdir)
-    if mode_at(root, path) is None:
-        return None
-    if not _is_file(root / path):
-        # A folder; or a pipe, which nobody may ever write to.
-        return None
-    blob, kind = blob_at(handle, path, (root / path).lstat(), rules)
-    return blob, int(kind)
 
 
 class _Notes(pygit2.CheckoutCallbacks):
@@ -311,14 +297,3 @@ def _check_out(repository: OpenRepository, target: str, paths: list[str] | None)
         if notes.conflicts:
             raise _in_the_way(repository, sorted(set(notes.conflicts))) from error
         raise
-
-
-def _changed(handle: pygit2.Repository, tip: str, target: str) -> list[tuple[str, _Entry | None]]:
-    """Return what the new commit has at each path that differs; deletions first."""
-    old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
-    paths: set[str] = set()
-    for delta in old.diff_to_tree(new).deltas:
-        for file in (delta.old_file, delta.new_file):
-            paths.add(file.raw_path.decode("utf-8", "surrogateescape"))
-    found = [(path, _entry_of(new, path)) for path in sorted(paths)]
-    return sorted(found, key=lambda item: item[1] is not None)

@@ -19,6 +19,7 @@ from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.fast_forward import move_files, refuse_in_the_way
 from agentrelay.workstream._git.index_draft import Stages, entry_of, stages_of
 from agentrelay.workstream._git.merging import InMemoryMerges
+from agentrelay.workstream._git.move_journal import end_move
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.scratch import Scratch
 from agentrelay.workstream._git.whole_files import write_whole
@@ -182,3 +183,4 @@ def begin_merge(
             ("MERGE_HEAD", f"{half.source}\n"),
         ):
             write_whole(admin_dir / name, text, own_dir=repository.own_dir)
+        end_move(repository)

@@ -281,12 +281,7 @@ def finish(workspace: LaneWorkspace, task_id: str, *, is_everywhere: bool) -> tu
         if here is not None:
             _refuse_unmerged(history, lane, names, here, tip=tip, where="here")
         if is_everywhere:
-            remote = remote_of(workspace, lane)
-            there = remote.fetch([names.branch])[names.branch]
-            if there is not None:
-                _refuse_unmerged(history, lane, names, there, tip=tip, where=f"at '{remote.url}'")
-                remote.delete(names.branch, expected=there)
-                deleted.append(remote.tracking_ref(names.branch))
+            deleted += _delete_there(workspace, repository, lane, names, tip=tip)
         with _tasks_lock(workspace, repository):
             release_dead_lock(repository, names.ref)
             if here is not None and delete_ref(repository, names.ref, expected=here):
@@ -296,6 +291,32 @@ def finish(workspace: LaneWorkspace, task_id: str, *, is_everywhere: bool) -> tu
                 _drop_records(repository, names)
                 release_dead_lock(repository, names.records + lane.workstream_id)
     return tuple(deleted)
+
+
+def _delete_there(
+    workspace: LaneWorkspace,
+    repository: OpenRepository,
+    lane: Lane,
+    names: TaskNames,
+    *,
+    tip: str,
+) -> list[str]:
+    """Delete the remote's branch; return its remote-tracking ref if there was one."""
+    remote, history = remote_of(workspace, lane), with_history(repository)
+    there = remote.fetch([names.branch])[names.branch]
+    tracking = remote.tracking_ref(names.branch)
+    if there is not None:
+        where = f"at '{remote.url}'"
+        _refuse_unmerged(history, lane, names, there, tip=tip, where=where)
+        remote.delete(names.branch, expected=there)
+        return [tracking]
+    release_dead_lock(repository, tracking)
+    # Whoever deleted it there may have been stopped before this one.
+    seen = repository.resolve(tracking)
+    with repository_failures(f"compare task '{names.task_id}' with its lane", path=history.path):
+        if seen is not None and reading(lambda: _is_in_lane(history, seen, tip), torn=is_torn):
+            delete_ref(repository, tracking, expected=seen)
+    return []
 
 
 def _refuse_unmerged(

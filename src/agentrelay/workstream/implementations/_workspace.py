@@ -15,6 +15,7 @@ from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person, find_date, find_person
 from agentrelay.workstream._git.locks import reading
+from agentrelay.workstream._git.move_journal import undo_move
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.selection import relative_paths
 from agentrelay.workstream._git.sweep import sweep_own_dir
@@ -168,6 +169,7 @@ def held(workspace: LaneWorkspace) -> Iterator[tuple[OpenRepository, Lane]]:
         refusal = off_branch(lane, entry)
         if refusal is not None:
             raise refusal
+        undo_move(repository)
         yield repository, lane
 
 
