@@ -72,11 +72,11 @@ def test_wherever_it_was_stopped_it_is_put_back(
     top: Path, data: st.DataObject, old: Files, new: Files, *, is_staged: bool
 ) -> None:
     """Each file old, new, torn or gone; the index old or new. Somebody's own file stays."""
-    for path in top.iterdir():
-        if path.is_dir() and path.name != ".git":
-            shutil.rmtree(path)
-        elif path.name != ".git":
-            path.unlink()
+    for left in top.iterdir():
+        if left.is_dir() and left.name != ".git":
+            shutil.rmtree(left)
+        elif left.name != ".git":
+            left.unlink()
     handle = pygit2.Repository(str(top))
     tip, target = commit(handle, old), commit(handle, new)
     handle.references["refs/heads/main"].set_target(tip)

@@ -23,6 +23,8 @@ from agentrelay.workstream import (
     WorkstreamError,
     reconcile,
 )
+from agentrelay.workstream._git.fast_forward import fast_forward
+from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream.testing import Fault, World, commit_files, refs
 from tests._examples import refusal
 from tests.integration._workspaces import contents, picture, repo_of, workspace_in, write
@@ -428,6 +430,42 @@ def test_a_wrong_token_is_said(agentrelay_world: World) -> None:
         with pytest.raises(CredentialsRejectedError) as caught:
             verb()
         assert "wrong-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_a_part_of_the_history_that_is_missing_is_said(lane: LaneWorkspace, method: str) -> None:
+    """With the path of the worktree, and what to do; nothing is changed."""
+    lane.start_task("write")
+    first = work(lane, "First", b="1\n")
+    work(lane, "Second", c="1\n")
+    write(lane, a="1\n")
+    lane.commit("A")
+    before = picture(lane)
+    (repo_of(lane) / ".git" / "objects" / first[:2] / first[2:]).unlink()
+    with pytest.raises(RepositoryError) as caught:
+        lane.merge_task("write", method)  # type: ignore[arg-type]  # one of the three
+    assert caught.value.path == str(lane.path)
+    assert picture(lane) == before
+
+
+def test_a_branch_that_somebody_else_moves_is_not_moved(lane: LaneWorkspace) -> None:
+    """The commit that was looked at must still be the branch's when files are to be written."""
+    lane.start_task("write")
+    done = work(lane, "Work", b="1\n")
+    seen = lane.status().commit_id
+    write(lane, a="1\n")
+    lane.commit("Meanwhile")
+    before = picture(lane)
+    with pytest.raises(LaneConflictError, match="moved by another program") as caught:
+        fast_forward(
+            open_repository(lane.path),
+            f"refs/heads/{lane.branch}",
+            tip=seen,
+            target=done,
+            message="x",
+        )
+    assert caught.value.obstacle == f"refs/heads/{lane.branch}"
+    assert picture(lane) == before
 
 
 # -- finish

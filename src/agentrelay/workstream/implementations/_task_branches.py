@@ -1,4 +1,4 @@
-"""Starting, listing and finishing the branches of tasks, step by step.
+"""Starting and listing the branches of tasks, step by step.
 
 A ref below ``refs/agentrelay/tasks/<graph>/<task>/`` says from which lane a task was started,
 and from which commit: two lanes that were cut from one commit cannot be told apart by
@@ -10,7 +10,6 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agentrelay.workstream._git.config import drop_upstream
 from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.locks import hold, reading
@@ -34,7 +33,6 @@ from agentrelay.workstream._lane import (
     task_prefix,
 )
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
-from agentrelay.workstream.implementations._refusals import checked_out_at
 from agentrelay.workstream.implementations._workspace import held, standing, tip_of
 from agentrelay.workstream.implementations._workspace_exchange import remote_of
 from agentrelay.workstream.implementations.workstream_tasks import TaskBranch
@@ -42,7 +40,17 @@ from agentrelay.workstream.implementations.workstream_tasks import TaskBranch
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations.workstream_workspace import LaneWorkspace
 
-__all__ = ["TaskNames", "finish", "list_tasks", "names_of", "start", "task_diverged"]
+__all__ = [
+    "TaskNames",
+    "drop_records",
+    "is_in_lane",
+    "list_tasks",
+    "names_of",
+    "refuse_others",
+    "start",
+    "task_diverged",
+    "tasks_lock",
+]
 
 _HEADS: Final = "refs/heads/"
 
@@ -91,7 +99,7 @@ def start(workspace: LaneWorkspace, task_id: str, *, is_pushed: bool) -> TaskBra
     with held(workspace) as (repository, lane):
         with (
             repository_failures(f"start task '{task_id}'", path=repository.path),
-            _tasks_lock(workspace, repository),
+            tasks_lock(workspace, repository),
         ):
             _refuse_twins(repository, lane, names)
             _create(repository, lane, names)
@@ -100,7 +108,7 @@ def start(workspace: LaneWorkspace, task_id: str, *, is_pushed: bool) -> TaskBra
         return _look(workspace, repository, lane, names)
 
 
-def _tasks_lock(
+def tasks_lock(
     workspace: LaneWorkspace, repository: OpenRepository
 ) -> AbstractContextManager[None]:
     """Hold all tasks of the repository for a short local section, within a lane's own lock.
@@ -134,9 +142,9 @@ def _create(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
     message = f"branch: Created from {lane.branch}"
     if create_ref(repository, names.ref, tip, message=message):
         # What an earlier life of the name left says nothing any more.
-        _drop_records(repository, names, besides=own)
+        drop_records(repository, names, besides=own)
     else:
-        _refuse_others(repository, lane, names)
+        refuse_others(repository, lane, names)
         if repository.resolve(own) is not None:
             return
         there = repository.resolve(names.ref)
@@ -150,8 +158,12 @@ def _create(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
     create_ref(repository, own, tip, message=f"task started from {lane.branch}")
 
 
-def _refuse_others(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
-    """Refuse a task that was started from another lane."""
+def refuse_others(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
+    """Refuse a task that was started from another lane.
+
+    Raises:
+        LaneConflictError: It was.
+    """
     for record in refs_below(repository, names.records):
         owner = Lane.of(lane.repo_path, lane.graph, record.removeprefix(names.records))
         # Of a lane that is gone, nobody else could look after its tasks.
@@ -164,7 +176,8 @@ def _refuse_others(repository: OpenRepository, lane: Lane, names: TaskNames) -> 
         )
 
 
-def _drop_records(repository: OpenRepository, names: TaskNames, *, besides: str = "") -> None:
+def drop_records(repository: OpenRepository, names: TaskNames, *, besides: str = "") -> None:
+    """Delete the refs that say whose a task is, but for one."""
     for ref, tip in tips_below(repository, names.records).items():
         if ref != besides and tip is not None:
             delete_ref(repository, ref, expected=tip)
@@ -216,7 +229,7 @@ def list_tasks(workspace: LaneWorkspace) -> tuple[TaskBranch, ...]:
         for task_id in sorted(ids):
             names = names_of(lane, task_id)
             with suppress(LaneConflictError):
-                _refuse_others(repository, lane, names)
+                refuse_others(repository, lane, names)
                 listed.append(_look(workspace, repository, lane, names))
         return tuple(listed)
 
@@ -239,14 +252,14 @@ def _look(
             there,
             ahead=0 if apart is None else apart.ahead,
             behind=0 if apart is None else apart.behind,
-            is_merged=commit_id is not None and _is_in_lane(history, commit_id, tip),
+            is_merged=commit_id is not None and is_in_lane(history, commit_id, tip),
         )
 
     with repository_failures(f"look at task '{names.task_id}'", path=repository.path):
         return reading(attempt, torn=is_torn)
 
 
-def _is_in_lane(history: OpenRepository, commit_id: str, tip: str) -> bool:
+def is_in_lane(history: OpenRepository, commit_id: str, tip: str) -> bool:
     """Return whether a task's work is in the lane, looked at in memory."""
     # What is compared by content is merged, and a merge writes files.
     return history.contains(commit_id, tip) or is_superseded(_scratched(history), commit_id, [tip])
@@ -257,78 +270,3 @@ def _scratched(repository: OpenRepository) -> OpenRepository:
     fresh = with_history(repository)
     keep_objects_in_memory(fresh)
     return fresh
-
-
-def finish(workspace: LaneWorkspace, task_id: str, *, is_everywhere: bool) -> tuple[str, ...]:
-    """Delete a task's branch; see ``LaneWorkspace.finish_task``.
-
-    Raises:
-        WorkstreamError: As documented there.
-    """
-    names = names_of(workspace._lane, task_id)  # noqa: SLF001 - the other half of the class
-    deleted: list[str] = []
-    with held(workspace) as (repository, lane):
-        _refuse_others(repository, lane, names)
-        where = checked_out_at(repository, names.ref)
-        if where is not None:
-            raise LaneConflictError(
-                f"the branch '{names.branch}' is checked out at '{where}'",
-                obstacle=where,
-                hint="Switch that checkout to another branch, then finish the task again.",
-            )
-        history, tip = with_history(repository), tip_of(repository, lane)
-        here = repository.resolve(names.ref)
-        if here is not None:
-            _refuse_unmerged(history, lane, names, here, tip=tip, where="here")
-        if is_everywhere:
-            deleted += _delete_there(workspace, repository, lane, names, tip=tip)
-        with _tasks_lock(workspace, repository):
-            release_dead_lock(repository, names.ref)
-            if here is not None and delete_ref(repository, names.ref, expected=here):
-                deleted.append(names.ref)
-            if repository.resolve(names.ref) is None:
-                drop_upstream(repository, names.branch)
-                _drop_records(repository, names)
-                release_dead_lock(repository, names.records + lane.workstream_id)
-    return tuple(deleted)
-
-
-def _delete_there(
-    workspace: LaneWorkspace,
-    repository: OpenRepository,
-    lane: Lane,
-    names: TaskNames,
-    *,
-    tip: str,
-) -> list[str]:
-    """Delete the remote's branch; return its remote-tracking ref if there was one."""
-    remote, history = remote_of(workspace, lane), with_history(repository)
-    there = remote.fetch([names.branch])[names.branch]
-    tracking = remote.tracking_ref(names.branch)
-    if there is not None:
-        where = f"at '{remote.url}'"
-        _refuse_unmerged(history, lane, names, there, tip=tip, where=where)
-        remote.delete(names.branch, expected=there)
-        return [tracking]
-    release_dead_lock(repository, tracking)
-    # Whoever deleted it there may have been stopped before this one.
-    seen = repository.resolve(tracking)
-    with repository_failures(f"compare task '{names.task_id}' with its lane", path=history.path):
-        if seen is not None and reading(lambda: _is_in_lane(history, seen, tip), torn=is_torn):
-            delete_ref(repository, tracking, expected=seen)
-    return []
-
-
-def _refuse_unmerged(
-    history: OpenRepository, lane: Lane, names: TaskNames, commit_id: str, *, tip: str, where: str
-) -> None:
-    """Refuse to delete what is not in the lane."""
-    with repository_failures(f"compare task '{names.task_id}' with its lane", path=history.path):
-        merged = reading(lambda: _is_in_lane(history, commit_id, tip), torn=is_torn)
-    if not merged:
-        raise LaneConflictError(
-            f"the branch '{names.branch}' {where} (at {commit_id[:12]}) has commits that are not "
-            f"in lane '{lane}'; it is kept",
-            obstacle=names.ref,
-            hint="Merge it first: merge_task(). To drop it for good, delete the branch yourself.",
-        )

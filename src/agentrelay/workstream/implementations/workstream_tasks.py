@@ -227,7 +227,7 @@ class BringingVerbs:
             LaneNameError: The id cannot be a branch's.
             RepositoryError: Something cannot be read or written.
         """
-        from agentrelay.workstream.implementations._task_branches import finish
+        from agentrelay.workstream.implementations._task_end import finish
 
         return finish(cast("LaneWorkspace", self), task_id, is_everywhere=remote)
 
