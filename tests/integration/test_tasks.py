@@ -129,11 +129,14 @@ def test_a_task_cannot_be_where_another_lanes_branch_is(
 
 
 def test_a_strangers_branch_is_not_taken_for_a_task(lane: LaneWorkspace) -> None:
-    """One that goes on from where the lane is may be one; any other is left alone."""
+    """One that goes on from where the lane is, or has nothing of its own, may be one."""
     work(lane, "Ours", b="1\n")
     assert lane.start_task("write").ahead == 1
+    handle = pygit2.Repository(str(repo_of(lane)))
+    handle.references.create("refs/heads/agentrelay/nightly/behind", handle.head.target)
     write(lane, a="1\n")
     lane.commit("A")
+    assert (lane.start_task("behind").ahead, lane.start_task("behind").behind) == (0, 1)
     commit_files(repo_of(lane), {"x": "1\n"}, message="X", branch="agentrelay/nightly/stray")
     with pytest.raises(LaneConflictError, match="is there already"):
         lane.start_task("stray")

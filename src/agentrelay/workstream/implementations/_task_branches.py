@@ -147,8 +147,9 @@ def _create(repository: OpenRepository, lane: Lane, names: TaskNames) -> None:
         refuse_others(repository, lane, names)
         if repository.resolve(own) is not None:
             return
-        there = repository.resolve(names.ref)
-        if there is None or not with_history(repository).contains(tip, there):
+        there, history = repository.resolve(names.ref), with_history(repository)
+        # What has nothing of its own is nobody's: whoever made it was stopped right after.
+        if there is None or not (history.contains(tip, there) or history.contains(there, tip)):
             raise LaneConflictError(
                 f"the branch '{names.branch}' is there already, does not go on from lane "
                 f"'{lane}', and nothing says that it was started from it",

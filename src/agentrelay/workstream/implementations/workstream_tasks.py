@@ -114,7 +114,7 @@ class BringingVerbs:
 
         It is ``agentrelay/<graph>/<task>``, and nobody's checkout is on it. A task that was
         started from this lane before is returned as it is; so is a branch of that name that
-        goes on from where the lane is.
+        goes on from where the lane is, or has nothing that the lane has not.
 
         Args:
             task_id: Id of the task: no workstream's of the graph, and no other lane's task's.
