@@ -170,6 +170,22 @@ def test_a_note_that_says_nothing_is_no_hindrance(agentrelay_world: World) -> No
     assert (lane.path / "README.md").read_text() == "1\n"
 
 
+@pytest.mark.parametrize("name", [b"../evil", b"d/../../evil", b".GIT"])
+def test_names_that_lead_elsewhere_are_not_put_back(agentrelay_world: World, name: bytes) -> None:
+    """What is outside is not removed, although it is what would have been written there."""
+    lane = workspace_in(agentrelay_world)
+    outside = lane.path / os.fsdecode(name)
+    (lane.path / "d").mkdir()
+    outside.write_text("evil\n")
+    handle = pygit2.Repository(str(lane.path))
+    blob = handle.create_blob(b"evil\n").raw
+    tree = handle.write(pygit2.enums.ObjectType.TREE, b"100644 " + name + b"\0" + blob)
+    note(lane, str(tree))
+    lane.resolve(["README.md"])
+    assert outside.read_text() == "evil\n"
+    assert (lane.path / "README.md").is_file()
+
+
 def test_conflicts_of_a_merge_that_was_not_left_to_the_end_are_put_back(
     agentrelay_world: World,
 ) -> None:

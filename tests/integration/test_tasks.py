@@ -399,7 +399,9 @@ def test_what_cannot_be_merged_is_said(lane: LaneWorkspace) -> None:
 def test_names_that_lead_elsewhere_are_not_written(
     lane: LaneWorkspace, name: bytes, method: str
 ) -> None:
-    """An agent can commit any name; all is as it was, also where nothing needs to be merged."""
+    """An agent can commit any name; all is as it was, also what is there by that name."""
+    outside = repo_of(lane) / ".worktrees" / "evil"
+    outside.write_text("evil\n")
     lane.start_task("write")
     handle = pygit2.Repository(str(repo_of(lane)))
     tip = handle.references[REF].peel(pygit2.Commit)
@@ -417,7 +419,7 @@ def test_names_that_lead_elsewhere_are_not_written(
     with pytest.raises(WorkstreamError, match=rf"{re.escape(name.decode())}'"):
         lane.merge_task("write", method)  # type: ignore[arg-type]  # one of the three
     assert picture(lane) == before
-    assert not repo_of(lane).joinpath(".worktrees", "evil").exists()
+    assert outside.read_text() == "evil\n"
 
 
 def test_a_wrong_token_is_said(agentrelay_world: World) -> None:

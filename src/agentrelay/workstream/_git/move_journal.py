@@ -153,7 +153,9 @@ def _put_back(repository: OpenRepository, note: _Note) -> None:
     paths = [path for path, _ in changes_between(handle, note.tip, note.target)]
     rules = FileRules(handle)
     pairs = {path: (entry_in(old, path), entry_in(new, path)) for path in (*paths, *note.conflicts)}
-    pairs = {path: pair for path, pair in pairs.items() if not _has_submodule(pair)}
+    pairs = {
+        path: pair for path, pair in pairs.items() if _is_inside(path) and not _has_submodule(pair)
+    }
     _put_back_index(repository, note, pairs)
     ours = [path for path, pair in pairs.items() if _is_ours(handle, path, pair, rules)]
     root = Path(handle.workdir)
@@ -187,6 +189,15 @@ def _is_free(root: Path, path: str) -> bool:
 
 
 _Pair = tuple[FileEntry | None, FileEntry | None]
+
+
+def _is_inside(path: str) -> bool:
+    """Return whether a path cannot lead out of a working tree, nor into git's own files.
+
+    libgit2 writes no other; somebody may have committed some.
+    """
+    parts = path.split("/")
+    return not any(part in {"", ".", ".."} or part.lower() == ".git" for part in parts)
 
 
 def _has_submodule(pair: _Pair) -> bool:
