@@ -37,6 +37,7 @@ __all__ = ["CASES", "Case", "find_cases", "standing"]
 VERBS: Final = (
     *("prepare", "integrate", "teardown", "commit", "push", "pull", "clone"),
     *("restore", "forget", "reconcile", "retarget"),
+    *("start", "merge", "finish", "sync"),
 )
 _LANE_TIMEOUT_S: Final = 3.0
 

@@ -2,7 +2,7 @@
 
 No moment is listed anywhere. An undisturbed run is watched, by the interpreter and by the
 kernel; then the same run is stopped at each moment that was seen, repeated, and compared.
-Cases are found in ``_crash_cases.py`` and ``_crash_cases_after.py``.
+Cases are found in ``_crash_cases.py``, ``_crash_cases_after.py`` and ``_crash_cases_tasks.py``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final, TypeVar
 import pytest
 
 from agentrelay.workstream.testing import World
-from tests.fault import _crash_cases, _crash_cases_after
+from tests.fault import _crash_cases, _crash_cases_after, _crash_cases_tasks
 from tests.fault._crash import Stage
 from tests.fault._crash_syscalls import can_trace
 
 T = TypeVar("T")
 
-_CASES: Final = {**_crash_cases.CASES, **_crash_cases_after.CASES}
+_CASES: Final = {**_crash_cases.CASES, **_crash_cases_after.CASES, **_crash_cases_tasks.CASES}
 
 # "all" takes an hour or more; one of each kind for each case takes seconds.
 _WANTED: Final = os.environ.get("AGENTRELAY_CRASH_POINTS", "1")

@@ -8,9 +8,9 @@ from typing import Any
 import pygit2
 
 from agentrelay.workstream import LaneWorkspace, WorkstreamRuntime, WorkstreamSpec, open_lane
-from agentrelay.workstream.testing import World, commit_files
+from agentrelay.workstream.testing import World, commit_files, refs
 
-__all__ = ["conflicted", "contents", "workspace_in", "write"]
+__all__ = ["conflicted", "contents", "picture", "repo_of", "workspace_in", "write"]
 
 
 def workspace_in(
@@ -49,3 +49,21 @@ def conflicted(workspace: LaneWorkspace) -> pygit2.Oid:
     theirs = handle.create_commit(None, who, who, "Theirs", builder.write(), [base.id])
     handle.merge(theirs)
     return theirs
+
+
+def repo_of(workspace: LaneWorkspace) -> Path:
+    """Return the clone a lane is in."""
+    return workspace.path.parents[2]
+
+
+def picture(workspace: LaneWorkspace) -> tuple[object, ...]:
+    """Return all that must be as it was after a refusal, but for what was fetched."""
+    files = {
+        str(path.relative_to(workspace.path)): path.read_bytes()
+        for path in workspace.path.rglob("*")
+        if path.is_file()
+    }
+    status = workspace.status()
+    tree = (status.staged, status.unstaged, status.untracked, status.conflicted)
+    here = {ref: tip for ref, tip in refs(repo_of(workspace)).items() if "/remotes/" not in ref}
+    return files, tree, status.operation, here

@@ -65,6 +65,9 @@ from agentrelay.workstream import (
     RetryPolicy,
     SigningKey,
     StandardWorkstreamRunner,
+    SyncResult,
+    TaskBranch,
+    TaskMerge,
     TaskSummary,
     WorkstreamArtifacts,
     WorkstreamError,
@@ -627,6 +630,34 @@ def work(runtime: WorkstreamRuntime, repo: Path) -> Optional[CommitInfo]:
     assert_type(made.trailers, tuple[tuple[str, str], ...])
     assert_type(made.text, str)
     return made
+
+
+def bring_together(lane: LaneWorkspace) -> list[str]:
+    """Start, merge and finish tasks, follow the base, and read every field of what came back."""
+    lane.start_task("a", True)  # type: ignore[call-arg]  # settings are passed by name
+    task = assert_type(lane.start_task("a", push=True), TaskBranch)
+    assert_type(lane.tasks(), tuple[TaskBranch, ...])
+    assert_type(task.commit_id or task.remote_commit, Optional[str])
+    assert_type((task.ahead + task.behind, task.is_merged), tuple[int, bool])
+    lane.merge_task("a", "fold")  # type: ignore[arg-type]  # there are three methods
+    merged = assert_type(lane.merge_task("a", "squash", message="m", author="A <a@b>"), TaskMerge)
+    assert_type(lane.merge_task("a", fetch=True).already_merged, bool)
+    assert_type(merged.commits, tuple[CommitInfo, ...])
+    assert_type(lane.finish_task("a", remote=True), tuple[str, ...])
+    lane.sync("squash")  # type: ignore[arg-type]  # there are two methods
+    try:
+        synced = lane.sync("rebase", fetch=False)
+    except MergeConflictError as error:
+        assert_type(error.preview, Optional[MergePreview])
+        synced = assert_type(
+            lane.sync(leave_conflicts=True, message="m", author="A <a@b>"), SyncResult
+        )
+    assert_type(synced.conflicts, tuple[PathConflict, ...])
+    assert_type(synced.kept_ref, Optional[str])
+    assert_type(synced.up_to_date and synced.is_certain and merged.is_certain, bool)
+    ids = [merged.previous, merged.commit_id, merged.task_commit, *merged.dropped]
+    ids += [synced.previous, synced.commit_id, synced.base_commit, *synced.dropped]
+    return [*ids, merged.method, synced.method, task.task_id, task.branch, merged.task_id]
 
 
 def share(lane: LaneWorkspace) -> str:

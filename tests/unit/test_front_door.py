@@ -99,6 +99,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "reconcile",
     ),
     "implementations.workstream_clone": ("CloneProgress", "clone"),
+    "implementations.workstream_tasks": ("SyncResult", "TaskBranch", "TaskMerge"),
     "implementations.workstream_workspace": ("LaneStatus", "LaneWorkspace", "open_lane"),
     "implementations.workstream_retarget": ("RetargetedChild", "retarget_children"),
     "implementations.workstream_rescue": (

@@ -30,7 +30,9 @@ __all__ = [
     "split_admin_name",
     "split_branch",
     "split_rescue_ref",
+    "split_task_branch",
     "task_branch",
+    "task_prefix",
     "trash_dir_of",
 ]
 
@@ -244,6 +246,17 @@ def task_branch(graph: str, task_id: str) -> str:
     """
     check_name(graph, kind="graph name")
     return f"{BRANCH_PREFIX}{graph}/{check_name(task_id, kind='task id')}"
+
+
+def task_prefix(graph: str, task_id: str) -> str:
+    """Return the prefix of the refs that say which lane a task was started from, by its id."""
+    return f"refs/{_PREFIX}/tasks/{task_branch(graph, task_id).removeprefix(BRANCH_PREFIX)}/"
+
+
+def split_task_branch(branch: str) -> tuple[str, str] | None:
+    """Return graph and id of the task a short branch name is of, or ``None`` for no task's."""
+    parts = branch.split("/")
+    return _names(*parts[1:]) if len(parts) == 3 and parts[0] == _PREFIX else None  # noqa: PLR2004 - agentrelay, graph, id
 
 
 def _names(graph: str, workstream_id: str) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentrelay.workstream._conflicts import MergePreview
 from agentrelay.workstream._redact import redact, strip_userinfo
 
 __all__ = [
@@ -272,7 +273,30 @@ class MergeNotReadyError(PullRequestError):
 
 
 class MergeConflictError(PullRequestError):
-    """The pull request conflicts with its target, or is behind it: rebase the lane."""
+    """Two branches conflict, or a pull request is behind its target: bring the lane up to date.
+
+    Of a merge in a lane's worktree, ``repository`` is the worktree's path and ``status`` is
+    ``None``.
+
+    Attributes:
+        preview: What is in conflict, path by path; ``None`` where GitHub said that there is
+            something, which does not tell more.
+    """
+
+    preview: MergePreview | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        repository: str,
+        status: int | None = None,
+        preview: MergePreview | None = None,
+        hint: str | None = None,
+    ) -> None:
+        """Make the error; ``preview`` is kept for programs to read."""
+        super().__init__(message, repository=repository, status=status, hint=hint)
+        self.preview = preview
 
 
 class MergeRefusedError(PullRequestError):

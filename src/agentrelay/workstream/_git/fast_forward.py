@@ -1,14 +1,15 @@
 """Moving a branch forward together with the working tree that is on it.
 
 First the files, then the index, then the branch. Stopped in between, what is there is
-partly as in the old commit and partly as in the new one, and nobody's: so that counts as
-clean, and the next try goes on.
+partly as in the old commit and partly as in the new one, and nobody's: whoever comes next
+puts it back first, by what was written down in ``move_journal.py``. Where that is gone, what
+is as in the new commit counts as clean.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,31 +17,36 @@ from typing import Final
 import pygit2
 from pygit2.enums import FileMode
 
-from agentrelay.workstream._git.blobs import blob_at
 from agentrelay.workstream._git.careful_checkout import (
     ObstructedError,
     write_files,
     write_new_files,
 )
 from agentrelay.workstream._git.failures import is_torn, repository_failures
+from agentrelay.workstream._git.file_entries import (
+    FileEntry,
+    changes_between,
+    entry_in,
+    file_at,
+    is_file,
+    staged_at,
+)
 from agentrelay.workstream._git.file_rules import FileRules
-from agentrelay.workstream._git.forward_journal import begin, finish, read_begun
-from agentrelay.workstream._git.index_draft import IndexDraft
-from agentrelay.workstream._git.kept_trees import mode_at
+from agentrelay.workstream._git.index_draft import NO_STAGES, IndexDraft, Stages, stages_of
 from agentrelay.workstream._git.lockfile import LockedError
 from agentrelay.workstream._git.locks import reading, until_free
+from agentrelay.workstream._git.move_journal import begin_move, end_move, undo_move
 from agentrelay.workstream._git.reflog import log_head
 from agentrelay.workstream._git.refs import move_ref
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.sparse import read_sparse_patterns
-from agentrelay.workstream._git.tree_status import hidden_paths, read_status
+from agentrelay.workstream._git.sparse import paths_to_hide
+from agentrelay.workstream._git.tree_status import read_status
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["fast_forward"]
+__all__ = ["fast_forward", "move_files", "refuse_in_the_way"]
 
 _MOST_SHOWN: Final = 5
-_Entry = tuple[pygit2.Oid, int]
-_Change = tuple[str, _Entry | None]
+_Change = tuple[str, FileEntry | None]
 
 
 def fast_forward(
@@ -52,7 +58,7 @@ def fast_forward(
         repository: Opened at the working tree, which is on that branch.
         branch_ref: Full name of the branch.
         tip: Hex id it is at.
-        target: Hex id of a descendant.
+        target: Hex id of a descendant, or of what the branch's commits were rebased to.
         message: What to write into the reflogs.
 
     Raises:
@@ -61,27 +67,65 @@ def fast_forward(
         LaneBusyError: Another program kept the index locked.
         RepositoryError: Something cannot be read or written.
     """
+    if repository.resolve(branch_ref) != tip:
+        raise _moved(branch_ref, "Look at its new commits, then repeat. Nothing was changed.")
+    move_files(repository, tip=tip, target=target)
+    with repository_failures("move the branch forward", path=repository.path):
+        log_head(repository, tip, target, message=message)
+        if not move_ref(repository, branch_ref, target, expected=tip, message=message):
+            end_move(repository)
+            raise _moved(branch_ref, f"The files are those of {target[:12]}. Look at both.")
+        end_move(repository)
+
+
+def _moved(branch_ref: str, hint: str) -> LaneConflictError:
+    return LaneConflictError(
+        f"'{branch_ref}' was moved by another program meanwhile", obstacle=branch_ref, hint=hint
+    )
+
+
+def refuse_in_the_way(
+    repository: OpenRepository, *, tip: str, target: str, stages: Mapping[str, Stages] = NO_STAGES
+) -> None:
+    """Refuse what :func:`move_files` would refuse; nothing is changed.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way.
+        RepositoryError: Something cannot be read.
+    """
+    with repository_failures("look at the worktree", path=repository.path):
+        reading(lambda: _looked_at(repository, tip, target, stages), torn=is_torn)
+
+
+def move_files(
+    repository: OpenRepository, *, tip: str, target: str, stages: Mapping[str, Stages] = NO_STAGES
+) -> None:
+    """Write the files and the index of a commit or tree over those of another; hold the lane.
+
+    What is being done stays written down until the caller says :func:`end_move`.
+
+    Args:
+        repository: Opened at the working tree.
+        tip: Hex id of the commit HEAD is at.
+        target: Hex id of a commit or tree.
+        stages: What the index has of the paths in conflict.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way; nothing was changed.
+        LaneBusyError: Another program kept the index locked.
+        RepositoryError: Something cannot be read or written.
+    """
 
     def attempt() -> None:
         with IndexDraft(repository) as draft:
-            changed = _changed(repository.handle, tip, target)
-            hidden = _hidden(repository.handle, changed)
-            done, torn = _refuse_changes(repository, tip, target, hidden)
-            # What a former move did may not be a change at all by now.
-            changed += _unchanged(repository.handle, target, done | torn, changed)
-            shown = [item for item in changed if item[0] not in hidden and item[0] not in done]
-            _refuse_obstacles(repository, tip, [p for p, entry in shown if entry and p not in torn])
-            for path in torn:
-                Path(repository.handle.workdir, path).unlink(missing_ok=True)
-            begin(repository.handle, tip=tip, target=target)
+            changed, shown, hidden = _looked_at(repository, tip, target, stages)
+            begin_move(repository, tip=tip, target=target, conflicts=stages)
             try:
-                if len(shown) == len(changed) and not torn:
+                if len(shown) == len(changed):
                     write_files(repository.handle, target, None)
                 else:
-                    _write_rest(repository.handle, tip, target, shown, torn)
+                    _write_rest(repository.handle, tip, target, shown)
             except ObstructedError as error:
-                if not (error.is_halfway or done or torn):
-                    finish(repository.handle)
                 raise _in_the_way(repository, error.paths) from error
             for path, entry in changed:
                 if entry is None:
@@ -90,45 +134,41 @@ def fast_forward(
                     # Without the file's time and size: somebody may have written to it by now,
                     # and git must find that out.
                     draft.put(path, entry[0], FileMode(entry[1]), None, hidden=path in hidden)
+            for path, wanted in stages.items():
+                draft.conflict(path, wanted)
             draft.install()
-        finish(repository.handle)
 
     with repository_failures("move the worktree forward", path=repository.path):
-        until_free(
-            lambda: reading(attempt, torn=is_torn),
-            busy=lambda error: isinstance(error, LockedError),
-            what=f"write the index of '{repository.path}'",
-        )
-        log_head(repository, tip, target, message=message)
-        if not move_ref(repository, branch_ref, target, expected=tip, message=message):
-            raise LaneConflictError(
-                f"'{branch_ref}' was moved by another program while it was pulled",
-                obstacle=branch_ref,
-                hint="The files are those of the pulled commit. Look at both, then pull again.",
+        try:
+            until_free(
+                lambda: reading(attempt, torn=is_torn),
+                busy=lambda error: isinstance(error, LockedError),
+                what=f"write the index of '{repository.path}'",
             )
+        except Exception:
+            undo_move(repository)
+            raise
 
 
-def _hidden(handle: pygit2.Repository, changed: list[_Change]) -> set[str]:
-    """Return which of the paths a sparse checkout hides; new ones by its patterns."""
-    hidden = hidden_paths(handle)
-    patterns = read_sparse_patterns(handle)
-    if patterns is not None:
-        root = Path(handle.workdir)
-        hidden |= {
-            path
-            for path, entry in changed
-            if entry is not None
-            and path not in handle.index
-            and not os.path.lexists(root / path)
-            and not patterns.shows(path)
-        }
-    return hidden.intersection(path for path, _ in changed)
+def _looked_at(
+    repository: OpenRepository, tip: str, target: str, stages: Mapping[str, Stages]
+) -> tuple[list[_Change], list[_Change], set[str]]:
+    """Return what changes, what of it has to be written, and the paths that are hidden.
+
+    Raises:
+        LaneConflictError: Something that is in no commit is in the way.
+    """
+    handle = repository.handle
+    changed = changes_between(handle, tip, target)
+    hidden = paths_to_hide(handle, changed)
+    done = _refuse_changes(repository, tip, target, stages, hidden=hidden)
+    shown = [item for item in changed if item[0] not in hidden and item[0] not in done]
+    _refuse_obstacles(repository, tip, [path for path, entry in shown if entry is not None])
+    return changed, shown, hidden
 
 
-def _write_rest(
-    handle: pygit2.Repository, tip: str, target: str, left: list[_Change], torn: set[str]
-) -> None:
-    """Write what a pull that was stopped, or a sparse checkout, leaves to be written.
+def _write_rest(handle: pygit2.Repository, tip: str, target: str, shown: list[_Change]) -> None:
+    """Write what is not there already, or what a sparse checkout shows.
 
     libgit2 refuses a new file that is there already, even as it ought to be; and what it
     compares with HEAD it does not write where a folder is gone. So first what HEAD has,
@@ -138,27 +178,22 @@ def _write_rest(
         ObstructedError: Something is in no commit.
     """
     old = handle[tip].peel(pygit2.Tree)
-    known = [path for path, _ in left if _entry_of(old, path) is not None and path not in torn]
+    known = [path for path, _ in shown if entry_in(old, path) is not None]
     if known:
         write_files(handle, target, known)
     # Where a file became a folder, all of that is written by now.
     rules = FileRules(handle)
     new = [
         path
-        for path, entry in left
-        if (_entry_of(old, path) is None or path in torn)
+        for path, entry in shown
+        if entry_in(old, path) is None
         and entry is not None
-        and _there(handle, path, rules) != entry
+        and file_at(handle, path, rules) != entry
     ]
     for path in new:
         _drop_empty(Path(handle.workdir, path))
-    if not new:
-        return
-    try:
+    if new:
         write_new_files(handle, target, new)
-    except ObstructedError as error:
-        error.is_halfway = bool(known)
-        raise
 
 
 def _drop_empty(path: Path) -> None:
@@ -171,13 +206,17 @@ def _drop_empty(path: Path) -> None:
 
 
 def _refuse_changes(
-    repository: OpenRepository, tip: str, target: str, hidden: set[str]
-) -> tuple[set[str], set[str]]:
+    repository: OpenRepository,
+    tip: str,
+    target: str,
+    stages: Mapping[str, Stages],
+    *,
+    hidden: set[str],
+) -> set[str]:
     """Refuse what is in no commit, unless it is what the new commit holds.
 
     Returns:
-        The paths that are as in the new commit already, and those that a move forward left
-        half written when it was stopped.
+        The paths that are as in the new commit already.
 
     Raises:
         LaneConflictError: There is some.
@@ -186,31 +225,25 @@ def _refuse_changes(
     status = read_status(handle)
     old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
     changed = {change.path for change in (*status.staged, *status.unstaged)}
-    wrong = list(status.conflicted)
-    done: set[str] = set()
-    torn: set[str] = set()
-    begun = read_begun(handle, tip=tip)
+    # In conflict as they will be: somebody may have begun to resolve them.
+    done = {path for path in status.conflicted if _stages_at(handle, path) == stages.get(path)}
+    wrong = [path for path in status.conflicted if path not in done]
     rules = FileRules(handle)
     for path in sorted(changed.union(status.untracked)):
-        wanted = _entry_of(new, path.rstrip("/"))
+        wanted = entry_in(new, path.rstrip("/"))
         if path not in changed and wanted is None:
             # Untracked, and in nobody's way.
             continue
-        known = {wanted, _entry_of(old, path), *([begun.entry(path)] if begun else [])}
-        if path in changed and _staged(handle, path) not in known:
+        if path in changed and staged_at(handle, path) not in {wanted, entry_in(old, path)}:
             wrong.append(path)
         elif path in changed and path in hidden:
             # There is no file, and there ought to be none.
             continue
-        elif _there(handle, path, rules) == wanted:
-            done.add(path)
-        elif begun is not None and begun.may_have_left(path):
-            torn.add(path)
         else:
-            wrong.append(path)
+            (done.add if file_at(handle, path, rules) == wanted else wrong.append)(path)
     if wrong:
         raise _in_the_way(repository, sorted(wrong))
-    return done, torn
+    return done
 
 
 def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -> None:
@@ -231,15 +264,16 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
             # An empty folder that HEAD has is what is left of it.
             wrong.update(below for below in _below(root, path) if below not in old)
         elif os.path.lexists(root / path) and (
-            not _is_file(root / path) or _entry_of(old, path) is None
+            not is_file(root / path) or entry_in(old, path) is None
         ):
+            # A file that is ignored is refused by libgit2, but late.
             wrong.add(path)
         for folder in map(str, Path(path).parents[:-1]):
             if folder in seen:
                 break
             seen.add(folder)
             there = os.path.lexists(root / folder) and not _is_folder(root / folder)
-            if there and _entry_of(old, folder) is None:
+            if there and entry_in(old, folder) is None:
                 wrong.add(folder)
     if wrong:
         raise _in_the_way(repository, sorted(wrong))
@@ -247,11 +281,6 @@ def _refuse_obstacles(repository: OpenRepository, tip: str, coming: list[str]) -
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _is_file(path: Path) -> bool:
-    """Return whether there is what git knows: a regular file, or a link."""
-    return path.is_symlink() or path.is_file()
 
 
 def _below(root: Path, path: str) -> Iterator[str]:
@@ -274,48 +303,11 @@ def _in_the_way(repository: OpenRepository, paths: list[str]) -> LaneConflictErr
     )
 
 
-def _entry_of(tree: pygit2.Tree, path: str) -> _Entry | None:
-    """Return id and mode of a file in a tree."""
+def _stages_at(handle: pygit2.Repository, path: str) -> Stages | None:
+    """Return what the index has of a path in conflict."""
+    found = handle.index.conflicts
     try:
-        entry = tree[path]
+        sides = None if found is None else found[path]
     except KeyError:
         return None
-    return None if isinstance(entry, pygit2.Tree) else (entry.id, int(entry.filemode))
-
-
-def _staged(handle: pygit2.Repository, path: str) -> _Entry | None:
-    if path not in handle.index:
-        return None
-    entry = handle.index[path]
-    return entry.id, int(entry.mode)
-
-
-def _there(handle: pygit2.Repository, path: str, rules: FileRules) -> _Entry | None:
-    """Return id and mode that the file at a path would have in a commit."""
-    root = Path(handle.workdir)
-    if mode_at(root, path) is None:
-        return None
-    if not _is_file(root / path):
-        # A folder; or a pipe, which nobody may ever write to.
-        return None
-    blob, kind = blob_at(handle, path, (root / path).lstat(), rules)
-    return blob, int(kind)
-
-
-def _unchanged(
-    handle: pygit2.Repository, target: str, paths: set[str], changed: list[_Change]
-) -> list[_Change]:
-    """Return what the new commit has at paths that it does not change."""
-    new = handle[target].peel(pygit2.Tree)
-    return [(path, _entry_of(new, path)) for path in sorted(paths - {path for path, _ in changed})]
-
-
-def _changed(handle: pygit2.Repository, tip: str, target: str) -> list[_Change]:
-    """Return what the new commit has at each path that differs; deletions first."""
-    old, new = (handle[name].peel(pygit2.Tree) for name in (tip, target))
-    paths: set[str] = set()
-    for delta in old.diff_to_tree(new).deltas:
-        for file in (delta.old_file, delta.new_file):
-            paths.add(file.raw_path.decode("utf-8", "surrogateescape"))
-    found = [(path, _entry_of(new, path)) for path in sorted(paths)]
-    return sorted(found, key=lambda item: item[1] is not None)
+    return None if sides is None else stages_of(*sides)

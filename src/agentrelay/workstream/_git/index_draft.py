@@ -8,8 +8,10 @@ lock and only while it still is what was copied.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final, NamedTuple, Self
 
 import pygit2
 from pygit2.enums import FileMode
@@ -19,7 +21,7 @@ from pygit2.ffi import C
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.repository import OpenRepository
 
-__all__ = ["SKIP_WORKTREE", "IndexDraft"]
+__all__ = ["NO_STAGES", "SKIP_WORKTREE", "IndexDraft", "Stages", "entry_of", "stages_of"]
 
 # gitformat-index(5), "extended flags".
 SKIP_WORKTREE: Final = 0x4000
@@ -29,6 +31,38 @@ _NAME: Final = "agentrelay-index"
 # gitformat-index(5): times, sizes and numbers are kept modulo 2**32.
 _WORD: Final = 0xFFFFFFFF
 _NANOSECONDS: Final = 1_000_000_000
+
+
+class Stages(NamedTuple):
+    """What an index has of a path in conflict: hex id and mode, where there is something.
+
+    Attributes:
+        base: What both sides began with; git's stage 1.
+        ours: Stage 2.
+        theirs: Stage 3.
+    """
+
+    base: tuple[str, int] | None
+    ours: tuple[str, int] | None
+    theirs: tuple[str, int] | None
+
+
+NO_STAGES: Final[Mapping[str, Stages]] = MappingProxyType({})
+
+
+def stages_of(
+    base: pygit2.IndexEntry | None,
+    ours: pygit2.IndexEntry | None,
+    theirs: pygit2.IndexEntry | None,
+) -> Stages:
+    """Return the stages of a conflict as libgit2 tells it."""
+    sides = (None if one is None else (str(one.id), int(one.mode)) for one in (base, ours, theirs))
+    return Stages(*sides)
+
+
+def entry_of(path: str, side: tuple[str, int]) -> pygit2.IndexEntry:
+    """Return one side of a conflict as libgit2 wants it."""
+    return pygit2.IndexEntry(path, pygit2.Oid(hex=side[0]), FileMode(side[1]))
 
 
 class IndexDraft:
@@ -100,6 +134,18 @@ class IndexDraft:
         """Remove an entry, if there is one."""
         if path in self.index:
             self.index.remove(path)
+
+    def conflict(self, path: str, stages: Stages) -> None:
+        """Put the sides of a conflict in the place of an entry."""
+        self.drop(path)
+        base, ours, theirs = (
+            None
+            if one is None
+            else pygit2.IndexEntry(path, pygit2.Oid(hex=one[0]), FileMode(one[1]))
+            for one in stages
+        )
+        # Its types do not say that sides may be missing.
+        self.index.add_conflict(base, ours, theirs)  # type: ignore[arg-type]
 
     def install(self) -> None:
         """Make the copy the index.

@@ -1,4 +1,4 @@
-"""Merging two commits in memory: the tree it gives, or what is in conflict."""
+"""Merging commits in memory: the tree it gives, or what is in conflict."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, cast
 
 import pygit2
-from pygit2.enums import DeltaStatus, DiffOption, FileMode
+from pygit2.enums import DeltaStatus, DiffOption, FileMode, ObjectType
 
 from agentrelay.workstream._conflicts import ConflictHunk, ConflictKind, PathConflict
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.repository import OpenRepository
-from agentrelay.workstream._git.scratch import keep_objects_in_memory
+from agentrelay.workstream._git.scratch import Scratch, keep_objects_in_memory
 from agentrelay.workstream._git.tree_ids import TreeEntry, changed_tree_id
 from agentrelay.workstream._git.type_changes import settled_file
 from agentrelay.workstream.errors import RepositoryError
@@ -62,9 +62,19 @@ class InMemoryMerges:
     Not to be shared between threads. Files of the checkout are not looked at.
     """
 
-    def __init__(self, repository: OpenRepository) -> None:
-        """Use a fresh handle, which is of no use for writing afterwards."""
-        keep_objects_in_memory(repository)
+    def __init__(self, repository: OpenRepository, scratch: Scratch | None = None) -> None:
+        """Use a fresh handle, which is of no use for writing afterwards.
+
+        Args:
+            repository: By this handle; its attributes count.
+            scratch: Where merged trees are kept; nowhere when ``None``, only their ids are
+                told then.
+        """
+        if scratch is None:
+            keep_objects_in_memory(repository)
+        else:
+            scratch.attach(repository)
+        self._keeps_trees = scratch is not None
         self._repository = repository
         self._handle = repository.handle
         self._bases: dict[tuple[str, str], str | None] = {}
@@ -82,6 +92,36 @@ class InMemoryMerges:
         """
         with self._failures(f"merge {source[:12]} into {target[:12]}"):
             return self._merge(source, target)
+
+    def pick(self, commit_id: str, parent: str, onto: str) -> Merged:
+        """Do to one commit or tree what another commit did to its parent.
+
+        Args:
+            commit_id: Hex id of the commit.
+            parent: Hex id of its parent.
+            onto: Hex id of what is changed.
+
+        Raises:
+            RepositoryError: A file is missing or cannot be read.
+
+        Source:
+            git-cherry-pick(1): a merge whose base is the parent.
+        """
+        with self._failures(f"apply {commit_id[:12]} to {onto[:12]}"):
+            base, ours, theirs = (
+                self._handle[each].peel(pygit2.Tree).id for each in (parent, onto, commit_id)
+            )
+            index = self._handle.merge_trees(base, ours, theirs)
+            return self._judged(index, parent, commit_id, onto, is_certain=True)
+
+    def index_of(self, source: str, target: str) -> pygit2.Index:
+        """Return a merge as an index, with the stages of what is in conflict.
+
+        Raises:
+            RepositoryError: A part of the history or a file is missing or cannot be read.
+        """
+        with self._failures(f"merge {source[:12]} into {target[:12]}"):
+            return self._handle.merge_commits(target, source)
 
     def is_trivially_clean(self, one: str, other: str) -> bool:
         """Return whether two commits cannot conflict, by the paths they change alone.
@@ -144,7 +184,14 @@ class InMemoryMerges:
             tree = str(self._handle[tip].peel(pygit2.Tree).id)
             return Merged(base == source, is_related=True, conflicts=(), tree_id=tree)
         index = self._handle.merge_commits(target, source)
-        certain = self._is_only_base(base, source, target) and not (
+        only = self._is_only_base(base, source, target)
+        return self._judged(index, base, source, target, is_certain=only)
+
+    def _judged(
+        self, index: pygit2.Index, base: str, source: str, target: str, *, is_certain: bool
+    ) -> Merged:
+        """Say what became of a merge that libgit2 has made an index of."""
+        certain = is_certain and not (
             self._adds_where_nothing_is_left(base, source, target)
             or self._adds_where_nothing_is_left(base, target, source)
         )
@@ -182,7 +229,11 @@ class InMemoryMerges:
                 entry = index[path]
                 merged[os.fsencode(path)] = TreeEntry(b"%o" % int(entry.mode), entry.id.raw)
         tree = str(self._handle[target].peel(pygit2.Tree).id)
-        return changed_tree_id(self._handle, tree, merged)
+        keep = self._keep_tree if self._keeps_trees else None
+        return changed_tree_id(self._handle, tree, merged, keep=keep)
+
+    def _keep_tree(self, data: bytes) -> None:
+        self._handle.odb.write(ObjectType.TREE, data)
 
     def _is_only_base(self, base: str, one: str, other: str) -> bool:
         """Return whether all that two have in common is in one commit's history."""

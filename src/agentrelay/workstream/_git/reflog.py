@@ -12,7 +12,7 @@ from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import HEX_LENGTH, OpenRepository
 
-__all__ = ["log_head", "log_update", "logged_commits"]
+__all__ = ["is_logged", "log_head", "log_update", "logged_commits"]
 
 _NOBODY = "0" * HEX_LENGTH
 # git-config(1), core.logAllRefUpdates: what is logged when it is "true".
@@ -27,9 +27,13 @@ def log_update(
     Source:
         gitrepository-layout(5), "logs"; git-config(1), "core.logAllRefUpdates".
     """
-    path = repository.common_dir / "logs" / ref
-    if path.exists() or _wanted(repository, ref):
-        _append(repository, path, old, new, message)
+    if is_logged(repository, ref):
+        _append(repository, repository.common_dir / "logs" / ref, old, new, message)
+
+
+def is_logged(repository: OpenRepository, ref: str) -> bool:
+    """Return whether an update of a ref will stand in its log."""
+    return (repository.common_dir / "logs" / ref).exists() or _wanted(repository, ref)
 
 
 def log_head(repository: OpenRepository, old: str | None, new: str, *, message: str) -> None:

@@ -1,17 +1,21 @@
-"""Objects that exist in memory only, so that looking at a merge leaves nothing behind."""
+"""Objects that exist in memory only, until somebody wants them on the disk."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import pygit2
+from pygit2.enums import ObjectType
 
 from agentrelay.workstream._git.repository import OpenRepository
+from agentrelay.workstream._git.tree_ids import subtrees_and_files
 
-__all__ = ["keep_objects_in_memory"]
+__all__ = ["Scratch", "keep_objects_in_memory"]
 
 # Above the backends of the disk, which have 1 and 2 (libgit2, odb.c): it is written to alone.
 _FIRST: Final = 100
+_Objects = dict[str, tuple[int, bytes]]
 
 
 class _Memory(pygit2.OdbBackend):
@@ -22,9 +26,9 @@ class _Memory(pygit2.OdbBackend):
         asked next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, objects: _Objects) -> None:
         super().__init__()
-        self._objects: dict[str, tuple[int, bytes]] = {}
+        self._objects = objects
 
     def write_cb(self, oid: pygit2.Oid, data: bytes, kind: int) -> None:
         self._objects[str(oid)] = (kind, bytes(data))
@@ -50,10 +54,60 @@ class _Memory(pygit2.OdbBackend):
         """There is nothing to look at anew."""
 
 
+class Scratch:
+    """Objects that several handles see as if they were in the repository; not for threads."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._objects: _Objects = {}
+
+    def attach(self, repository: OpenRepository) -> None:
+        """Show them to a handle, and let it write no object to the disk from now on."""
+        repository.handle.odb.add_backend(_Memory(self._objects), _FIRST)
+
+    def store(self, repository: OpenRepository, *tips: str) -> None:
+        """Write what some of the objects lead to, and nothing else, to the disk.
+
+        What an object leads to is written before it: whatever is there is whole.
+
+        Args:
+            repository: Opened by a handle that they were not shown to.
+            tips: Hex ids of commits, trees or files.
+        """
+        odb = repository.handle.odb
+        written: set[str] = set()
+        pending = [(tip, False) for tip in reversed(tips)]
+        while pending:
+            name, is_ready = pending.pop()
+            if name not in self._objects or name in written:
+                continue
+            kind, data = self._objects[name]
+            if is_ready:
+                odb.write(ObjectType(kind), data)
+                written.add(name)
+                continue
+            pending.append((name, True))
+            pending += [(below, False) for below in _below(ObjectType(kind), data)]
+
+
+def _below(kind: ObjectType, data: bytes) -> Iterator[str]:
+    """Yield the ids an object leads to.
+
+    Source:
+        git-cat-file(1): a commit's header ends with an empty line.
+    """
+    if kind == ObjectType.TREE:
+        yield from subtrees_and_files(data)
+    elif kind == ObjectType.COMMIT:
+        for line in data.partition(b"\n\n")[0].split(b"\n"):
+            if line.startswith((b"tree ", b"parent ")):
+                yield line.split(b" ")[1].decode()
+
+
 def keep_objects_in_memory(repository: OpenRepository) -> None:
     """Let this handle write no object to the disk from now on.
 
     libgit2 writes every file it merges by itself; a preview at each poll would fill the
     repository with objects nothing leads to. They go with the handle.
     """
-    repository.handle.odb.add_backend(_Memory(), _FIRST)
+    Scratch().attach(repository)

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
-__all__ = ["SparsePatterns", "parse_patterns", "read_sparse_patterns"]
+from agentrelay.workstream._git.file_entries import FileEntry
+from agentrelay.workstream._git.tree_status import hidden_paths
+
+__all__ = ["SparsePatterns", "parse_patterns", "paths_to_hide", "read_sparse_patterns"]
 
 _PART: Final = re.compile(
     r"""
@@ -53,6 +57,30 @@ class SparsePatterns:
                     return is_shown
             path, is_folder = path.rpartition("/")[0], True
         return False
+
+
+def paths_to_hide(
+    handle: pygit2.Repository, entries: Sequence[tuple[str, FileEntry | None]]
+) -> set[str]:
+    """Return which of some paths a sparse checkout hides; new ones by its patterns.
+
+    Args:
+        handle: Repository opened at the working tree.
+        entries: Each path, and what it is going to be.
+    """
+    hidden = hidden_paths(handle)
+    patterns = read_sparse_patterns(handle)
+    if patterns is not None:
+        root = Path(handle.workdir)
+        hidden |= {
+            path
+            for path, entry in entries
+            if entry is not None
+            and path not in handle.index
+            and not os.path.lexists(root / path)
+            and not patterns.shows(path)
+        }
+    return hidden.intersection(path for path, _ in entries)
 
 
 def read_sparse_patterns(handle: pygit2.Repository) -> SparsePatterns | None:

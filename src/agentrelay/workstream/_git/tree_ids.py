@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import pygit2
 
-__all__ = ["TreeEntry", "changed_tree_id"]
+__all__ = ["TreeEntry", "changed_tree_id", "subtrees_and_files"]
 
 _TREE: Final = b"40000"
+_SUBMODULE: Final = b"160000"
 _ID_BYTES: Final = 20
 
 
@@ -22,7 +23,11 @@ class TreeEntry(NamedTuple):
 
 
 def changed_tree_id(
-    handle: pygit2.Repository, tree_id: str, changes: Mapping[bytes, TreeEntry | None]
+    handle: pygit2.Repository,
+    tree_id: str,
+    changes: Mapping[bytes, TreeEntry | None],
+    *,
+    keep: Callable[[bytes], object] | None = None,
 ) -> str:
     r"""Return the hex id that a tree has after changes; only directories with any are read.
 
@@ -33,17 +38,41 @@ def changed_tree_id(
         handle: Where the tree is.
         tree_id: Hex id of the tree.
         changes: What is at a path now, or ``None`` for nothing, by path with ``/``.
+        keep: Called with the content of each tree on the way that was not there, the lowest
+            first, by whoever wants to have them.
 
     Source:
         gitformat-pack and the objects themselves: a tree is "<mode> <name>\0<raw id>" for each
         entry, sorted as if the names of directories ended with a slash.
     """
-    raw_id = _changed(handle, pygit2.Oid(hex=tree_id).raw, changes)
-    return (_hashed(b"") if raw_id is None else raw_id).hex()
+    keeper = keep or _forget
+    raw_id = _changed(handle, pygit2.Oid(hex=tree_id).raw, changes, keeper)
+    if raw_id is None:
+        keeper(b"")
+        raw_id = _hashed(b"")
+    return raw_id.hex()
+
+
+def subtrees_and_files(data: bytes) -> Iterator[str]:
+    """Yield the hex ids of what is in a tree; a submodule's commit is in another repository.
+
+    Args:
+        data: The tree's content.
+    """
+    for entry in _parsed(data).values():
+        if entry.mode != _SUBMODULE:
+            yield entry.raw_id.hex()
+
+
+def _forget(data: bytes) -> None:
+    """Keep nothing."""
 
 
 def _changed(
-    handle: pygit2.Repository, raw_id: bytes | None, changes: Mapping[bytes, TreeEntry | None]
+    handle: pygit2.Repository,
+    raw_id: bytes | None,
+    changes: Mapping[bytes, TreeEntry | None],
+    keep: Callable[[bytes], object],
 ) -> bytes | None:
     """Return the raw id of a directory after changes, or ``None`` where nothing is left."""
     entries = {} if raw_id is None else _parsed(handle[pygit2.Oid(raw=raw_id)].read_raw())
@@ -60,7 +89,7 @@ def _changed(
     for name, inner in below.items():
         old = entries.get(name)
         is_dir = old is not None and old.mode == _TREE
-        made = _changed(handle, old.raw_id if old is not None and is_dir else None, inner)
+        made = _changed(handle, old.raw_id if old is not None and is_dir else None, inner, keep)
         if made is not None:
             entries[name] = TreeEntry(_TREE, made)
         elif is_dir:
@@ -69,11 +98,11 @@ def _changed(
     if not entries:
         return None
     ordered = sorted(entries, key=lambda name: name + b"/" * (entries[name].mode == _TREE))
-    return _hashed(
-        b"".join(
-            b"%b %b\0%b" % (entries[name].mode, name, entries[name].raw_id) for name in ordered
-        )
+    data = b"".join(
+        b"%b %b\0%b" % (entries[name].mode, name, entries[name].raw_id) for name in ordered
     )
+    keep(data)
+    return _hashed(data)
 
 
 def _parsed(data: bytes) -> dict[bytes, TreeEntry]:

@@ -21,6 +21,7 @@ from agentrelay.workstream.cli.reconcile import reconcile
 from agentrelay.workstream.cli.rescue import forget, rescued, restore
 from agentrelay.workstream.cli.retarget import retarget
 from agentrelay.workstream.cli.status import status
+from agentrelay.workstream.cli.tasks import sync, task
 from agentrelay.workstream.cli.workspace import clone, lane
 
 __all__ = ["program"]
@@ -119,3 +120,6 @@ for _command in (
     doctor,
 ):
     program.add_command(_command)
+
+for _command in (task, sync):
+    lane.add_command(_command)

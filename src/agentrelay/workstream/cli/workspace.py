@@ -20,21 +20,32 @@ if TYPE_CHECKING:
     from agentrelay.workstream import AheadBehind, CommitInfo, LaneWorkspace
     from agentrelay.workstream.credentials import TokenSource
 
-__all__ = ["clone", "lane"]
+__all__ = [
+    "EPILOG",
+    "SHORT",
+    "clone",
+    "commit_document",
+    "connected",
+    "in_option",
+    "lane",
+    "remote_option",
+    "say",
+    "ssh_key_option",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_EPILOG: Final = """\b
+EPILOG: Final = """\b
 Exit status:
   0    everything went well
   1    it could not be done; the message says why
   2    the command line cannot be used; nothing was tried
 """
-_SHORT: Final = 12
+SHORT: Final = 12
 # Never an argument, which every user of the machine could read.
 _PROTECTED_BY: Final = "AGENTRELAY_SIGNING_PASSPHRASE"
 
-_here = click.option(
+in_option = click.option(
     "--in",
     "inside",
     type=click.Path(exists=True, path_type=Path),
@@ -44,10 +55,10 @@ _here = click.option(
 )
 
 
-_remote = click.option(
+remote_option = click.option(
     "--remote", metavar="NAME", help="Name of the remote; the one the lane was prepared with."
 )
-_ssh_key = click.option(
+ssh_key_option = click.option(
     "--ssh-key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Private key for an ssh remote; the agent and the usual files unless given.",
@@ -69,7 +80,7 @@ def _token() -> TokenSource:
     return None if app is None else AfterEnvironment(app)
 
 
-@click.command(epilog=_EPILOG)
+@click.command(epilog=EPILOG)
 @click.argument("url")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
@@ -89,7 +100,7 @@ def clone(context: click.Context, /, url: str, path: Path, **given: Any) -> None
     """
     settings = {name: given[name] for name in ("branch", "depth", "remote", "ssh_key")}
     made = library.clone(url, path, token=_token(), **settings)
-    _say(context, {"path": str(made)}, [f"cloned to {made}"])
+    say(context, {"path": str(made)}, [f"cloned to {made}"])
 
 
 @click.group()
@@ -100,15 +111,15 @@ def lane() -> None:
     """
 
 
-@lane.command("status", epilog=_EPILOG)
-@_here
+@lane.command("status", epilog=EPILOG)
+@in_option
 @output_options
 @click.pass_context
 def _status(context: click.Context, /, inside: Path, **_given: Any) -> None:
     """Show what is in no commit, and how far the branch is from others."""
     opened = library.open_lane(inside)
     now = opened.status()
-    lines = [f"on {now.branch or 'no branch'} at {now.commit_id[:_SHORT]}"]
+    lines = [f"on {now.branch or 'no branch'} at {now.commit_id[:SHORT]}"]
     for name, apart in (("remote", now.remote), ("base", now.base), ("target", now.target)):
         lines.append(f"{name}: {_apart(apart)}")
     if now.operation is not None:
@@ -117,14 +128,14 @@ def _status(context: click.Context, /, inside: Path, **_given: Any) -> None:
         lines += [f"{place} {change.kind}: {change.path}" for change in changes]
     lines += [f"untracked: {path}" for path in now.untracked]
     lines += [f"conflicted: {path}" for path in now.conflicted]
-    _say(context, dataclasses.asdict(now), lines)
+    say(context, dataclasses.asdict(now), lines)
 
 
 def _apart(counts: AheadBehind | None) -> str:
     return "not known here" if counts is None else f"{counts.ahead} ahead, {counts.behind} behind"
 
 
-@lane.command("commit", epilog=_EPILOG)
+@lane.command("commit", epilog=EPILOG)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH...]")
 @click.option("-m", "--message", required=True, help="What was changed.")
 @click.option("--author", metavar="'NAME <ADDRESS>'", help="Who wrote it.")
@@ -134,7 +145,7 @@ def _apart(counts: AheadBehind | None) -> str:
     type=click.Path(dir_okay=False, path_type=Path),
     help="SSH private key to sign with; its passphrase is in AGENTRELAY_SIGNING_PASSPHRASE.",
 )
-@_here
+@in_option
 @output_options
 @click.pass_context
 def _commit(
@@ -157,77 +168,80 @@ def _commit(
         trailers=[(key, value) for key, value in pairs],
         signing_key=None if signing_key is None else _signing(signing_key),
     )
-    _say(context, _document(made), [f"{made.commit_id[:_SHORT]} {made.subject}"])
+    say(context, commit_document(made), [f"{made.commit_id[:SHORT]} {made.subject}"])
 
 
 def _signing(path: Path) -> SigningKey:
     return SigningKey(path=path, passphrase=os.environ.get(_PROTECTED_BY) or None)
 
 
-@lane.command("resolve", epilog=_EPILOG)
+@lane.command("resolve", epilog=EPILOG)
 @click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
 )
-@_here
+@in_option
 @output_options
 @click.pass_context
 def _resolve(context: click.Context, /, paths: tuple[Path, ...], inside: Path, **_: Any) -> None:
     """Mark conflicts as resolved: what the worktree has is what was wanted."""
     done = library.open_lane(inside).resolve([path.absolute() for path in paths])
-    _say(context, {"resolved": list(done)}, [f"resolved: {path}" for path in done])
+    say(context, {"resolved": list(done)}, [f"resolved: {path}" for path in done])
 
 
-@lane.command("push", epilog=_EPILOG)
-@_here
-@_remote
-@_ssh_key
+@lane.command("push", epilog=EPILOG)
+@in_option
+@remote_option
+@ssh_key_option
 @output_options
 @click.pass_context
 def _push(context: click.Context, /, **given: Any) -> None:
     """Push the lane's commits; forward only, and never over somebody else's."""
-    opened = _connected(**given)
+    opened = connected(**given)
     pushed = opened.push()
-    _say(context, {"commit": pushed}, [f"{opened.branch} is at {pushed[:_SHORT]}"])
+    say(context, {"commit": pushed}, [f"{opened.branch} is at {pushed[:SHORT]}"])
 
 
-@lane.command("pull", epilog=_EPILOG)
-@_here
-@_remote
-@_ssh_key
+@lane.command("pull", epilog=EPILOG)
+@in_option
+@remote_option
+@ssh_key_option
 @output_options
 @click.pass_context
 def _pull(context: click.Context, /, **given: Any) -> None:
     """Follow what others pushed to the lane, if nothing is in the way."""
-    came = _connected(**given).pull()
-    lines = [f"{commit.commit_id[:_SHORT]} {commit.subject}" for commit in came]
-    _say(context, {"commits": [_document(commit) for commit in came]}, lines or ["nothing new"])
+    came = connected(**given).pull()
+    lines = [f"{commit.commit_id[:SHORT]} {commit.subject}" for commit in came]
+    say(
+        context, {"commits": [commit_document(commit) for commit in came]}, lines or ["nothing new"]
+    )
 
 
-def _connected(
+def connected(
     *, inside: Path, remote: str | None, ssh_key: Path | None, **_given: Any
 ) -> LaneWorkspace:
+    """Open the lane a command is about, to talk to its remote."""
     return library.open_lane(inside, remote=remote, ssh_key=ssh_key, token=_token())
 
 
-@lane.command("diff", epilog=_EPILOG)
+@lane.command("diff", epilog=EPILOG)
 @_against("base", "target", "remote", "head")
-@_here
+@in_option
 @output_options
 @click.pass_context
 def _diff(context: click.Context, /, against: Any, inside: Path, **_given: Any) -> None:
     """Show what the lane changed since it was cut; with head, what is in no commit."""
     shown = library.open_lane(inside).diff(against)
     if context.meta[JSON] or sys.stdout.isatty():
-        _say(context, dataclasses.asdict(shown), shown.text.split("\n")[:-1])
+        say(context, dataclasses.asdict(shown), shown.text.split("\n")[:-1])
         return
     # Not a terminal: as it is, so that it can be applied.
     click.echo(shown.text.encode("utf-8", "replace"), nl=False)
 
 
-@lane.command("log", epilog=_EPILOG)
+@lane.command("log", epilog=EPILOG)
 @_against("base", "target", "remote")
 @click.option("-n", "--max-count", type=click.IntRange(min=0), help="How many at most.")
-@_here
+@in_option
 @output_options
 @click.pass_context
 def _log(
@@ -236,15 +250,16 @@ def _log(
     """List the lane's commits that another branch has not, newest first."""
     found = library.open_lane(inside).log(against, most=max_count)
     text = "\n".join(commit.text for commit in found)
-    document = {"commits": [_document(commit) for commit in found]}
-    _say(context, document, text.split("\n")[:-1])
+    document = {"commits": [commit_document(commit) for commit in found]}
+    say(context, document, text.split("\n")[:-1])
 
 
-def _document(commit: CommitInfo) -> dict[str, Any]:
+def commit_document(commit: CommitInfo) -> dict[str, Any]:
+    """Return a commit as JSON has it."""
     return dataclasses.asdict(commit)
 
 
-def _say(context: click.Context, document: dict[str, Any], lines: list[str]) -> None:
+def say(context: click.Context, document: dict[str, Any], lines: list[str]) -> None:
     """Print a document, or the lines for a person."""
     from agentrelay.workstream.cli import report
 

@@ -48,6 +48,11 @@ from agentrelay.workstream.implementations.workstream_retarget import (
     RetargetedChild,
     retarget_children,
 )
+from agentrelay.workstream.implementations.workstream_tasks import (
+    SyncResult,
+    TaskBranch,
+    TaskMerge,
+)
 from agentrelay.workstream.implementations.workstream_teardown import GitWorkstreamTeardown
 from agentrelay.workstream.implementations.workstream_workspace import (
     LaneStatus,
@@ -81,6 +86,9 @@ __all__ = [
     "RestoredWork",
     "RetargetedChild",
     "SigningKey",
+    "SyncResult",
+    "TaskBranch",
+    "TaskMerge",
     "clone",
     "diagnose",
     "forget",

@@ -10,7 +10,15 @@ from agentrelay.workstream._git.worktree_entries import Entry, entries_on
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream.errors import LaneConflictError
 
-__all__ = ["diverged", "into_another", "locked_and_absent", "moved", "off_branch", "other_checkout"]
+__all__ = [
+    "checked_out_at",
+    "diverged",
+    "into_another",
+    "locked_and_absent",
+    "moved",
+    "off_branch",
+    "other_checkout",
+]
 
 
 def diverged(lane: Lane, *, here: str, there: str, url: str) -> LaneConflictError:
@@ -90,14 +98,7 @@ def other_checkout(
         besides: The lane's own entry, which does not count.
         heads: What every worktree is on, if that was just looked at for many lanes.
     """
-    where: Path | None = None
-    if repository.is_head(lane.branch_ref):
-        where = repository.common_dir.parent
-    for other in entries_on(repository, lane.branch_ref, heads=heads):
-        # A locked worktree that is not there may be on a disk that is not mounted.
-        stands = other.is_live or (other.locked is not None and not other.is_half_made)
-        if stands and other != besides:
-            where = other.worktree_path or other.admin_dir
+    where = checked_out_at(repository, lane.branch_ref, besides=besides, heads=heads)
     if where is None:
         return None
     return LaneConflictError(
@@ -105,3 +106,29 @@ def other_checkout(
         obstacle=where,
         hint="Switch that checkout to another branch.",
     )
+
+
+def checked_out_at(
+    repository: OpenRepository,
+    ref: str,
+    *,
+    besides: Entry | None = None,
+    heads: Mapping[str, Sequence[str]] | None = None,
+) -> Path | None:
+    """Return where a branch is checked out, if it is.
+
+    Args:
+        repository: Its repository.
+        ref: Full name of the branch.
+        besides: An entry that does not count.
+        heads: What every worktree is on, if that was just looked at.
+    """
+    where: Path | None = None
+    if repository.is_head(ref):
+        where = repository.common_dir.parent
+    for other in entries_on(repository, ref, heads=heads):
+        # A locked worktree that is not there may be on a disk that is not mounted.
+        stands = other.is_live or (other.locked is not None and not other.is_half_made)
+        if stands and other != besides:
+            where = other.worktree_path or other.admin_dir
+    return where

@@ -25,6 +25,7 @@ from agentrelay.workstream._lane import (
     split_admin_name,
     split_branch,
     split_rescue_ref,
+    split_task_branch,
     trash_dir_of,
 )
 from agentrelay.workstream.core import _signals
@@ -105,6 +106,9 @@ class _Index:
         is_rescue = ref.startswith(RESCUE_PREFIX)
         short = ref.removeprefix(RESCUE_PREFIX if is_rescue else _HEADS + BRANCH_PREFIX)
         named = split_rescue_ref(ref) if is_rescue else split_branch(ref.removeprefix(_HEADS))
+        if split_task_branch(ref.removeprefix(_HEADS)) is not None:
+            # Of a task, which comes and goes by itself.
+            return
         if named is None:
             graph, _, rest = short.partition("/")
             self.strangers.append(Stranger(graph, rest, ref=ref))
@@ -118,6 +122,8 @@ class _Index:
     def add_remote_branch(self, branch: str, tip: str) -> None:
         """Note a branch of the remote."""
         named = split_branch(branch)
+        if split_task_branch(branch) is not None:
+            return
         if named is None:
             graph, _, rest = branch.removeprefix(BRANCH_PREFIX).partition("/")
             self.strangers.append(Stranger(graph, rest, remote_branch=branch))

@@ -16,6 +16,7 @@ from agentrelay.workstream._git.failures import is_torn, repository_failures
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.identity import Person, find_date, find_person
 from agentrelay.workstream._git.locks import reading
+from agentrelay.workstream._git.move_journal import undo_move
 from agentrelay.workstream._git.ref_deletion import refuse_symbolic
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.selection import relative_paths
@@ -45,7 +46,17 @@ if TYPE_CHECKING:
         LaneWorkspace,
     )
 
-__all__ = ["find_lane", "held", "look", "record", "settle", "standing", "tip_of"]
+__all__ = [
+    "find_lane",
+    "held",
+    "look",
+    "named_author",
+    "record",
+    "settle",
+    "signers",
+    "standing",
+    "tip_of",
+]
 
 # RFC 2606: no such host can exist.
 _NOWHERE: Final = "agentrelay.invalid"
@@ -172,6 +183,7 @@ def held(workspace: LaneWorkspace) -> Iterator[tuple[OpenRepository, Lane]]:
         if refusal is not None:
             raise refusal
         refuse_symbolic(repository, lane.branch_ref)
+        undo_move(repository)
         yield repository, lane
 
 
@@ -255,7 +267,7 @@ def record(
     check_callable("before", before)
     check_callable("after", after)
     text = compose_message(message, trailers)
-    named = None if author is None else Person(*parse_author(author), find_date("author"))
+    named = named_author(author)
     chosen = None if paths is None else relative_paths(workspace.path, paths)
     check_signing_source(signing_key)
     # Before anything is looked at: opening a protected key takes its time.
@@ -266,14 +278,7 @@ def record(
         with Step("call before()"):
             before(workspace)
     with held(workspace) as (repository, lane):
-        own = Person(f"agentrelay lane {lane}", f"{lane.workstream_id}.{lane.graph}@{_NOWHERE}")
-        with repository_failures("find out who commits", path=repository.path):
-            writer = named or reading(
-                lambda: find_person(repository, "author", fallback=own), torn=is_torn
-            )
-            committer = reading(
-                lambda: find_person(repository, "committer", fallback=writer), torn=is_torn
-            )
+        writer, committer = signers(repository, lane, named)
         tip_of(repository, lane)
         wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes, signer)
         with Step("commit"):
@@ -284,6 +289,31 @@ def record(
         with Step("call after()"):
             after(made)
     return made
+
+
+def named_author(author: str | None) -> Person | None:
+    """Return who an ``author=`` names, ``None`` where nobody is named.
+
+    Raises:
+        RepositoryError: It names nobody.
+    """
+    return None if author is None else Person(*parse_author(author), find_date("author"))
+
+
+def signers(repository: OpenRepository, lane: Lane, named: Person | None) -> tuple[Person, Person]:
+    """Return author and committer of a commit in a lane; see ``LaneWorkspace.commit``.
+
+    Raises:
+        RepositoryError: ``user.useConfigOnly`` asks for a name, and there is none.
+    """
+    own = Person(f"agentrelay lane {lane}", f"{lane.workstream_id}.{lane.graph}@{_NOWHERE}")
+    with repository_failures("find out who commits", path=repository.path):
+        writer = named or reading(
+            lambda: find_person(repository, "author", fallback=own), torn=is_torn
+        )
+        return writer, reading(
+            lambda: find_person(repository, "committer", fallback=writer), torn=is_torn
+        )
 
 
 def settle(workspace: LaneWorkspace, paths: Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ from agentrelay.workstream.implementations._workspace import held, standing, tip
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations.workstream_workspace import LaneWorkspace
 
-__all__ = ["fetch_and_follow", "send"]
+__all__ = ["fetch_and_follow", "refuse_operation", "remote_of", "send"]
 
 
-def _remote(workspace: LaneWorkspace, lane: Lane) -> RemoteEnd:
+def remote_of(workspace: LaneWorkspace, lane: Lane) -> RemoteEnd:
     """Return the lane's remote, as its preparer opens it."""
     access = RemoteAccess(
         workspace.remote,
@@ -42,7 +42,7 @@ def send(workspace: LaneWorkspace) -> str:
     """
     failures = repository_failures(f"push '{workspace.branch}'", path=workspace.path)
     with held(workspace) as (repository, lane), failures:
-        remote, history = _remote(workspace, lane), with_history(repository)
+        remote, history = remote_of(workspace, lane), with_history(repository)
         tip = tip_of(repository, lane)
         expected = repository.resolve(remote.tracking_ref(lane.branch))
         if expected is None:
@@ -71,7 +71,7 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
     """
     failures = repository_failures(f"pull '{workspace.branch}'", path=workspace.path)
     with held(workspace) as (repository, lane), failures:
-        remote, history = _remote(workspace, lane), with_history(repository)
+        remote, history = remote_of(workspace, lane), with_history(repository)
         there = remote.fetch([lane.branch])[lane.branch]
         if there is None:
             raise LaneConflictError(
@@ -84,16 +84,29 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
             return ()
         if not history.contains(tip, there):
             raise diverged(lane, here=tip, there=there, url=remote.url)
-        _, entry = standing(lane)
-        if entry.operation is not None:
-            raise LaneConflictError(
-                f"a {entry.operation} is in progress in '{lane.worktree_path}'",
-                obstacle=lane.worktree_path,
-                hint="Finish it or give it up, then pull again. Nothing was changed.",
-            )
+        refuse_operation(lane, "pull again")
         say(there)
         with Step("follow"):
             fast_forward(
                 repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
             )
         return commits_between(history, tip, there)
+
+
+def refuse_operation(lane: Lane, again: str) -> None:
+    """Refuse to move a worktree in which somebody is in the middle of something.
+
+    Args:
+        lane: The lane.
+        again: What to do when that is over: ``"pull again"``.
+
+    Raises:
+        LaneConflictError: A merge, rebase or the like is in progress.
+    """
+    _, entry = standing(lane)
+    if entry.operation is not None:
+        raise LaneConflictError(
+            f"a {entry.operation} is in progress in '{lane.worktree_path}'",
+            obstacle=lane.worktree_path,
+            hint=f"Finish it or give it up, then {again}. Nothing was changed.",
+        )

@@ -20,6 +20,7 @@ from agentrelay.workstream._steps import Verb, lane_verb
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import SigningSource, TokenSource, seal_token
 from agentrelay.workstream.implementations._commit_message import Trailers
+from agentrelay.workstream.implementations.workstream_tasks import BringingVerbs
 
 __all__ = ["LaneStatus", "LaneWorkspace", "open_lane"]
 
@@ -66,7 +67,7 @@ class LaneStatus:
 
 
 @dataclass(frozen=True)
-class LaneWorkspace:
+class LaneWorkspace(BringingVerbs):
     """One lane's worktree, and what can be done in it; :func:`open_lane` returns it.
 
     It holds no handle: every verb opens the repository anew, so a workspace may be kept,
