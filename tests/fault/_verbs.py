@@ -46,6 +46,7 @@ _OTHER: Final = WorkstreamSpec("lexer")
 _CHILD: Final = WorkstreamSpec(
     "lexer", parent_workstream_id="parser", base_branch=BRANCH, merge_target_branch=BRANCH
 )
+_TASK: Final = "grammar"
 # What a teardown may have kept.
 _KEPT: Final = "refs/agentrelay/rescue/nightly/parser/20261125T120000.000000Z/commits"
 # When whatever a verb commits was committed: pictures hold ids.
@@ -164,6 +165,25 @@ def _others_push(place: Place) -> None:
     commit_files(place.bare, theirs, message="theirs", branch=BRANCH)
 
 
+def _start_task(place: Place) -> None:
+    """Let a task have a commit, and nothing be in its way."""
+    (place.worktree / "unsaved.txt").unlink()
+    branch = _open(place).start_task(_TASK).branch
+    commit_files(place.repo, {"grammar.txt": "grammar\n"}, message="Grammar", branch=branch)
+
+
+def _end_task(place: Place) -> None:
+    """Let a task have nothing that the lane has not."""
+    _open(place).start_task(_TASK)
+
+
+def _base_moves(place: Place) -> None:
+    """Let others push to the base, more than one packet, and nothing be in their way."""
+    (place.worktree / "unsaved.txt").unlink()
+    theirs = {f"their-{path}": text[::-1] for path, text in NEWS.items()}
+    commit_files(place.bare, theirs, message="theirs", branch="main")
+
+
 def _clone(place: Place) -> Seen:
     url = str(place.bare) if place.over == "path" else _url(place)
     clone(url, place.made, **_settings(place))
@@ -279,6 +299,22 @@ VERBS: Final[dict[str, Verb]] = {
     ),
     "push": Verb(_in_lane(LaneWorkspace.push), _EXCHANGES | Touches.UPLOAD),
     "pull": Verb(_in_lane(LaneWorkspace.pull), _EXCHANGES | Touches.DOWNLOAD, ready=_others_push),
+    "start_task": Verb(
+        _in_lane(lambda lane: lane.start_task(_TASK)),
+        Touches.REPOSITORY | Touches.DISK | Touches.ROOM | Touches.LANE | Touches.BRANCH,
+    ),
+    "tasks": Verb(_in_lane(LaneWorkspace.tasks), _LOOKS, ready=_end_task),
+    "merge_task": Verb(
+        _in_lane(lambda lane: lane.merge_task(_TASK)),
+        _LOCAL | Touches.BRANCH | Touches.LANE,
+        ready=_start_task,
+    ),
+    "finish_task": Verb(
+        _in_lane(lambda lane: lane.finish_task(_TASK)),
+        Touches.REPOSITORY | Touches.DISK | Touches.LANE | Touches.BRANCH,
+        ready=_end_task,
+    ),
+    "sync": Verb(_in_lane(LaneWorkspace.sync), _EXCHANGES | Touches.DOWNLOAD, ready=_base_moves),
     "clone": Verb(
         _clone,
         _WRITES | Touches.REMOTE | Touches.DOWNLOAD,

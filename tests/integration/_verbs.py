@@ -166,6 +166,27 @@ def _merged(scene: Scene) -> object:
     return library.record_merge(scene.runtime, check)
 
 
+def _on_task(verb: Callable[[LaneWorkspace], object]) -> Action:
+    """Return an action in a lane with two tasks, one of which has a commit of its own."""
+
+    def played(scene: Scene) -> object:
+        lane = scene.lane
+        lane.start_task("empty")
+        branch = lane.start_task("grammar").branch
+        commit_files(scene.repo, {"grammar.txt": "g\n"}, message="Grammar", branch=branch)
+        return lambda: verb(lane)
+
+    return played
+
+
+def _behind(scene: Scene) -> object:
+    """Let the base of the lane move on."""
+    files = {"news.txt": "news\n"}
+    commit_files(scene.world.remote_path, files, message="News", branch="main")
+    lane = scene.lane
+    return lane.sync
+
+
 def _conflict(scene: Scene) -> object:
     """Leave a conflict in the lane."""
     lane = scene.lane
@@ -272,6 +293,25 @@ PLAYS: Final[dict[str, Play]] = {
     "LaneWorkspace.pull": Play(
         "pull", _on_lane(lambda lane: lane.pull()), _on_gone(lambda lane: lane.pull())
     ),
+    "LaneWorkspace.start_task": Play(
+        "start_task",
+        _on_lane(lambda lane: lane.start_task("grammar")),
+        _on_gone(lambda lane: lane.start_task("grammar")),
+    ),
+    "LaneWorkspace.tasks": Play(
+        "tasks", _on_lane(lambda lane: lane.tasks()), _on_gone(lambda lane: lane.tasks())
+    ),
+    "LaneWorkspace.merge_task": Play(
+        "merge_task",
+        _on_task(lambda lane: lane.merge_task("grammar")),
+        _on_gone(lambda lane: lane.merge_task("grammar")),
+    ),
+    "LaneWorkspace.finish_task": Play(
+        "finish_task",
+        _on_task(lambda lane: lane.finish_task("empty")),
+        _on_gone(lambda lane: lane.finish_task("empty")),
+    ),
+    "LaneWorkspace.sync": Play("sync", _behind, _on_gone(lambda lane: lane.sync())),
     "LaneWorkspace.diff": Play(
         "diff", _on_lane(lambda lane: lane.diff()), _on_gone(lambda lane: lane.diff())
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,8 @@ def begun(world: World, workspace: LaneWorkspace) -> None:
     handle = pygit2.Repository(str(workspace.path))
     remote = handle.remotes.create_anonymous(str(world.remote_path))
     remote.fetch([f"+refs/heads/{workspace.branch}:refs/remotes/origin/{workspace.branch}"])
-    Path(handle.path, "agentrelay-forward").write_text(f"{tip} {target}\n")
+    note = {"tip": tip, "target": target, "conflicts": []}
+    Path(handle.path, "agentrelay-move").write_text(json.dumps(note))
 
 
 @pytest.mark.parametrize("name", ["notes", "fresh"])
@@ -271,7 +273,8 @@ def test_without_a_record_half_a_file_is_somebodys(
     begun(agentrelay_world, workspace)
     handle = pygit2.Repository(str(workspace.path))
     (workspace.path / "notes").write_text(text)
-    Path(handle.path, "agentrelay-forward").write_text("0" * 40 + " " + "1" * 40)
+    note = {"tip": "0" * 40, "target": "1" * 40, "conflicts": []}
+    Path(handle.path, "agentrelay-move").write_text(json.dumps(note))
     with pytest.raises(LaneConflictError, match="'notes'"):
         workspace.pull()
     assert (workspace.path / "notes").read_text() == text
@@ -399,3 +402,18 @@ def test_a_pull_waits_for_no_pipe(
     with pytest.raises(LaneConflictError, match=f"'{name}'"):
         workspace.pull()
     assert (workspace.path / name).is_fifo()
+
+
+def test_what_is_put_back_after_a_stopped_pull_stays_hidden(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """A sparse lane's hidden files are neither written by putting back nor by the next pull."""
+    hide(workspace, "/*\n!/notes\n!/fresh\n", "notes")
+    begun(agentrelay_world, workspace)
+    assert workspace.status().is_clean
+    assert len(workspace.pull()) == 1
+    assert workspace.status().is_clean
+    for name in ("notes", "fresh"):
+        assert not (workspace.path / name).exists()
+    index = pygit2.Repository(str(workspace.path)).index
+    assert {entry.path for entry in index} >= {"notes", "fresh"}

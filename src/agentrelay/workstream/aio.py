@@ -241,6 +241,11 @@ class AsyncLaneWorkspace(AsyncTwin[implementations.LaneWorkspace]):
     pull = _method(implementations.LaneWorkspace.pull)
     diff = _method(implementations.LaneWorkspace.diff)
     log = _method(implementations.LaneWorkspace.log)
+    start_task = _method(implementations.LaneWorkspace.start_task)
+    tasks = _method(implementations.LaneWorkspace.tasks)
+    merge_task = _method(implementations.LaneWorkspace.merge_task)
+    finish_task = _method(implementations.LaneWorkspace.finish_task)
+    sync = _method(implementations.LaneWorkspace.sync)
 
 
 def _opened(

@@ -19,6 +19,7 @@ from agentrelay.workstream._git.rebasing import Replayed, merge_among, replay
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._git.scratch import Scratch
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, say
 from agentrelay.workstream.errors import (
     LaneConflictError,
     MergeConflictError,
@@ -111,7 +112,8 @@ class Bench:
         Raises:
             MergeConflictError: It is in conflict.
         """
-        merged = self.merges.merge(source.commit_id, self.tip)
+        with Step("merge in memory"):
+            merged = self.merges.merge(source.commit_id, self.tip)
         if merged.tree_id is None:
             self.refuse_conflict(
                 merged, source, self._target, f"merge '{source.name}' into '{self.lane.branch}'"
@@ -186,14 +188,15 @@ class Bench:
                 "a task, 'squash'.",
             )
         _, committer = signers(self.repository, self.lane, None)
-        done = replay(
-            self.view,
-            self.merges,
-            self.history,
-            onto=onto.commit_id,
-            tip=source,
-            committer=person_line(committer),
-        )
+        with Step("rebase in memory"):
+            done = replay(
+                self.view,
+                self.merges,
+                self.history,
+                onto=onto.commit_id,
+                tip=source,
+                committer=person_line(committer),
+            )
         if done.stopped_at is not None and done.merged is not None:
             stopped = Side(done.stopped_at, done.stopped_at)
             self.refuse_conflict(done.merged, stopped, onto, f"{doing}, at {stopped.name[:12]}")
@@ -223,9 +226,11 @@ class Bench:
             self.scratch.store(self.repository, target)
         if before is not None:
             before()
-        fast_forward(
-            self.repository, self.lane.branch_ref, tip=self.tip, target=target, message=message
-        )
+        say(target)
+        with Step("follow"):
+            fast_forward(
+                self.repository, self.lane.branch_ref, tip=self.tip, target=target, message=message
+            )
         with self.failures("list what was merged"):
             return commits_between(with_history(self.repository), self.tip, target)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Optional, cast
 
 from agentrelay.workstream._changes import CommitInfo
 from agentrelay.workstream._conflicts import PathConflict
+from agentrelay.workstream._steps import lane_verb
 
 if TYPE_CHECKING:
     from agentrelay.workstream.implementations.workstream_workspace import LaneWorkspace
@@ -109,6 +110,7 @@ class SyncResult:
 class BringingVerbs:
     """The verbs of a lane's workspace that bring branches together."""
 
+    @lane_verb
     def start_task(self, task_id: str, *, push: bool = False) -> TaskBranch:
         """Create a task's branch off the lane's last commit, here.
 
@@ -135,6 +137,7 @@ class BringingVerbs:
 
         return start(cast("LaneWorkspace", self), task_id, is_pushed=push)
 
+    @lane_verb
     def merge_task(
         self,
         task_id: str,
@@ -189,6 +192,7 @@ class BringingVerbs:
             is_fetched=fetch,
         )
 
+    @lane_verb
     def tasks(self) -> tuple[TaskBranch, ...]:
         """Return the graph's tasks that have a branch here or, as last seen, at the remote.
 
@@ -202,6 +206,7 @@ class BringingVerbs:
 
         return list_tasks(cast("LaneWorkspace", self))
 
+    @lane_verb
     def finish_task(self, task_id: str, *, remote: bool = False) -> tuple[str, ...]:
         """Delete a task's branch, if all of it is in the lane, by ancestry or by content.
 
@@ -231,6 +236,7 @@ class BringingVerbs:
 
         return finish(cast("LaneWorkspace", self), task_id, is_everywhere=remote)
 
+    @lane_verb
     def sync(
         self,
         method: Literal["merge", "rebase"] = "merge",
