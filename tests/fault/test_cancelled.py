@@ -30,7 +30,7 @@ _LONG_S: Final = 60.0
 # Turns of the loop until a task that was cancelled has been told so, and more.
 _TURNS: Final = 10
 
-pytestmark = pytest.mark.timeout(0 if _WANTED == "all" else 120)
+pytestmark = pytest.mark.timeout(0 if _WANTED == "all" else 300)
 
 
 class _Begins:

@@ -187,7 +187,8 @@ def test_nothing_but_its_lanes_is_locked_while_a_batch_talks_to_a_server(
     with among(scene):
         results = teardown_all(batch, world.teardown(repo))
     assert [result.error for result in results] == [None, None]
-    assert set(scene.met) == {_UPLOAD, _RECEIVE}
+    # Whether GitHub is asked as well is no matter of locks.
+    assert set(scene.met) >= {_UPLOAD, _RECEIVE}
     assert not {ref_of(lane.spec.id) for lane in batch} & {
         *refs(repo),
         *refs(world.remote_path),
