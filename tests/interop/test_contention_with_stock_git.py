@@ -35,7 +35,7 @@ _TIDYING: Final = (
     ("remote", "prune", "origin"),
     ("maintenance", "run", "--quiet"),
 )
-# The same with the least mercy it knows, which is safe only while nothing is fetched.
+# The same with the least mercy it knows; people do that by hand.
 _MERCILESS: Final = (*_TIDYING, ("gc", "-q", "--prune=now"), ("repack", "-q", "-a", "-d"))
 Workers = Callable[[list[str], Callable[[str], object]], list[str]]
 
