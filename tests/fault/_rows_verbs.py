@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import pygit2
@@ -111,7 +111,7 @@ def interrupted(after_bytes: int, then: Literal["cut", "stall"]) -> Inject:
             door = stack.enter_context(UploadDoor(port, after_bytes=after_bytes, then=then))
             stack.enter_context(pointed_at(place, f"http://127.0.0.1:{door.port}/octo/widgets.git"))
             if then == "stall":
-                stack.enter_context(_impatient_push())
+                stack.enter_context(_impatient_upload(place))
             yield
             assert door.left < UploadDoor.ALWAYS
 
@@ -119,17 +119,29 @@ def interrupted(after_bytes: int, then: Literal["cut", "stall"]) -> Inject:
 
 
 @contextmanager
-def _impatient_push() -> Iterator[None]:
-    """Let pushes, and they alone, wait 0.2 s for the server."""
-    push = pygit2.Remote.push
+def _impatient_upload(place: Place) -> Iterator[None]:
+    """Let uploads, and they alone, wait 0.2 s for the server.
 
-    def impatient(*arguments: Any, **more: Any) -> None:
-        with impatience(200):
-            push(*arguments, **more)
+    A connection keeps the time-out it was opened with. So the list of refs ends its own, and
+    may take as long as it likes.
+    """
+    git = place.world.git
+    handle = git.handle
+
+    def answer(request: Any) -> Any:
+        response = handle(request)
+        if "service=git-receive-pack" not in request.target:
+            return response
+        pygit2.settings.server_timeout = 200
+        return replace(response, headers={**dict(response.headers), "connection": "close"})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pygit2.Remote, "push", impatient)
-        yield
+        patch.setattr(git, "handle", answer)
+        try:
+            yield
+        finally:
+            # As in a process that has none of its own: the next exchange sets one.
+            pygit2.settings.server_timeout = 0
 
 
 def ssh(greeting: bytes, then: Literal["close", "hang"]) -> Inject:
@@ -142,7 +154,8 @@ def ssh(greeting: bytes, then: Literal["close", "hang"]) -> Inject:
             address = f"ssh://git@127.0.0.1:{door.port}/octo/widgets.git"
             stack.enter_context(pointed_at(place, address))
             if then == "hang":
-                stack.enter_context(impatience(200))
+                # Time enough to hear the greeting.
+                stack.enter_context(impatience(1000))
             yield
             assert door.asked
 

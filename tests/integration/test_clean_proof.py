@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -164,8 +165,9 @@ def _folder_by_link(repo: Path) -> None:
 def _socket(repo: Path) -> None:
     """Put a socket in a file's place."""
     (repo / "a.b").unlink()
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(os.path.relpath(repo / "a.b"))
+    # The path of a socket may have about 100 bytes only.
+    with contextlib.chdir(repo), socket.socket(socket.AF_UNIX) as made:
+        made.bind("a.b")
 
 
 def _another_link(repo: Path) -> None:

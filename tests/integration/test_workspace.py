@@ -248,6 +248,22 @@ def refusal(workspace: LaneWorkspace, *paths: str) -> CommitRefusedError:
     return caught.value
 
 
+def test_nothing_is_taken_out_of_an_ignored_folder_again(workspace: LaneWorkspace) -> None:
+    """Git does not look into one, though a file in it is tracked and a rule names another."""
+    (workspace.path / "d/e").mkdir(parents=True)
+    write(workspace, **{"d/e/tracked": "1\n"})
+    workspace.commit("Tracked")
+    write(
+        workspace, __gitignore="e/\n*.txt\n!keep.txt\n", **{"d/e/keep__txt": "x", "keep__txt": "x"}
+    )
+    assert workspace.status().untracked == (".gitignore", "keep.txt")
+    with pytest.raises(CommitRefusedError, match="ignore rules"):
+        workspace.commit("By name", ["d/e/keep.txt"])
+    workspace.commit("All")
+    assert "d/e/keep.txt" not in contents(workspace)
+    assert (workspace.path / "d/e/keep.txt").read_text() == "x"
+
+
 def test_an_ignored_path_is_not_committed_by_naming_it(workspace: LaneWorkspace) -> None:
     """Like git, which wants to be forced; a tracked file may be ignored all the same."""
     write(workspace, __gitignore="*.log\nout/\n", a__log="1\n")

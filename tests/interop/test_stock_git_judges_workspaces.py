@@ -202,6 +202,10 @@ def _tree_git_would_commit(root: Path, paths: list[str] | None) -> str:
 
 
 @given(st.lists(st.one_of(_rules, _edits), max_size=6), st.lists(_edits, min_size=1, max_size=8))
+@example(
+    [("write", "d/e/a", "")],
+    [("write", "d/e/keep.txt", ""), ("write", ".gitignore", "e/\n*.txt\n!keep.txt\n")],
+)
 @tries(30)
 def test_status_and_commit_are_gits(
     workspace: LaneWorkspace, before: list[Edit], after: list[Edit]

@@ -78,6 +78,7 @@ from agentrelay.workstream import (
     WorkstreamState,
     WorkstreamStatus,
     WorkstreamTeardown,
+    aio,
     clone,
     diagnose,
     forget,
@@ -94,6 +95,14 @@ from agentrelay.workstream import (
 )
 from agentrelay.workstream.core import io, runner, runtime, workstream
 from agentrelay.workstream.credentials import AfterEnvironment, Secret, TokenProvider
+from agentrelay.workstream.events import (
+    EventOutcome,
+    EventStream,
+    LaneEvent,
+    Subscription,
+    listening,
+    subscribe,
+)
 from agentrelay.workstream.implementations import (
     workstream_integrator,
     workstream_preparer,
@@ -678,6 +687,67 @@ def move_up(parent: WorkstreamRuntime, below: list[WorkstreamRuntime], repo: Pat
         assert_type(child.changed, bool)
         assert_type(child.error, Optional[Exception])
     return [f"{child.workstream_id} {child.old_target} {child.new_target}" for child in done]
+
+
+# --- events -----------------------------------------------------------------------------
+
+
+def hear(event: LaneEvent) -> None:
+    """Read every field of an event."""
+    assert_type(event.at, float)
+    assert_type(event.outcome, EventOutcome)
+    assert_type(event.is_end, bool)
+    assert_type(event.duration_s, Optional[float])
+    assert_type([event.size_bytes, event.done, event.total], list[Optional[int]])
+    assert_type([event.graph, event.workstream_id, event.step, event.detail], list[Optional[str]])
+    assert_type(LaneEvent.from_json(event.to_json()), LaneEvent)
+    event.verb = event.operation  # type: ignore[misc]  # it is a value
+
+
+def overhear(runtime: WorkstreamRuntime) -> int:
+    """Listen in every way there is."""
+    with listening(hear):
+        runtime.mark_active()
+    with subscribe(hear) as subscription:
+        assert_type(subscription, Subscription)
+    subscription.close()
+    with EventStream(maxsize=10, silence_s=1.0) as stream:
+        for event in stream:
+            assert_type(event, LaneEvent)
+        assert_type(stream.get(timeout_s=0), Optional[LaneEvent])
+    return stream.dropped
+
+
+# --- asyncio ----------------------------------------------------------------------------
+
+
+async def awaited(repo: Path, runtime: WorkstreamRuntime, runner: StandardWorkstreamRunner) -> str:
+    """Await a life; what is refused by a verb is refused by its twin."""
+    lanes = aio.AsyncWorkstreamRunner(runner)
+    assert_type(await lanes.integrate(runtime), WorkstreamRunResult)
+    assert_type(await lanes.check(runtime), MergeCheck)
+    await lanes.prepare(runtime)
+    await lanes.prepare("parser")  # type: ignore[arg-type]  # it is no runtime
+    lane = assert_type(await aio.open_lane(runtime, token="t"), aio.AsyncLaneWorkspace)
+    assert_type(await lane.status(), LaneStatus)
+    made = assert_type(await lane.commit("m", ["a"], author="A <a@b>"), CommitInfo)
+    await lane.commit("m", author=3)  # type: ignore[arg-type]  # it is no text
+    assert_type(await lane.push(), str)
+    assert_type(await lane.pull() + await lane.log("base", most=3), tuple[CommitInfo, ...])
+    assert_type(await lane.diff(against="head"), LaneDiff)
+    assert_type(lane.blocking, LaneWorkspace)
+    assert_type(await aio.clone("https://h/o/n.git", repo, depth=1), Path)
+    assert_type(
+        await aio.prepare_all([runtime], GitWorkstreamPreparer(repo, "g")), list[LaneResult]
+    )
+    assert_type(await aio.reconcile(repo, dry_run=True), Reconciliation)
+    assert_type(await aio.preview_merge(repo, runtime), MergePreview)
+    assert_type(await aio.check_all(GhIntegrationMergeChecker(repo), [runtime]), list[MergeCheck])
+    assert_type(await aio.call(runner.integrate, runtime), WorkstreamRunResult)
+    with aio.AsyncEventStream() as stream:
+        async for event in stream:
+            assert_type(event, LaneEvent)
+    return f"{made} {lane.path} {lane.branch}"
 
 
 # --- will it merge? ---------------------------------------------------------------------

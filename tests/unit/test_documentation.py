@@ -21,8 +21,10 @@ from agentrelay.workstream import (
     WorkstreamArtifacts,
     WorkstreamState,
     WorkstreamStatus,
+    aio,
     credentials,
     errors,
+    events,
     testing,
 )
 from agentrelay.workstream.cli import program
@@ -41,8 +43,10 @@ _PAGES: Final = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "docs/ARCHITECTURE.md",
+    "docs/asyncio.md",
     "docs/cli.md",
     "docs/credentials.md",
+    "docs/events.md",
     "docs/fault-matrix.md",
     "docs/github-faults.md",
     "docs/performance.md",
@@ -53,7 +57,7 @@ _PAGES: Final = (
     "docs/workspace.md",
 )
 # Where a reader may look for a name that starts with a capital letter.
-_PUBLIC: Final = (agentrelay.workstream, errors, credentials, testing)
+_PUBLIC: Final = (agentrelay.workstream, aio, errors, credentials, events, testing)
 _MODULE_FOLDERS: Final = (".", "core", "_git", "_github", "credentials", "implementations")
 
 _FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -201,6 +205,13 @@ def test_every_module_has_its_purpose() -> None:
         if not path.name.startswith("__")
     }
     assert {_names(row[0])[0] for row in _table("docs/ARCHITECTURE.md", "module")} == there
+
+
+def test_the_events_have_the_fields_and_outcomes_described() -> None:
+    """The table has each field of an event, and its text each outcome."""
+    described = [name for row in _table("docs/events.md", "field") for name in _names(row[0])]
+    assert sorted(described) == sorted(field.name for field in dataclasses.fields(events.LaneEvent))
+    assert {outcome.value for outcome in events.EventOutcome} <= _spans("docs/events.md")
 
 
 def test_the_fixtures_are_those_of_the_plugin() -> None:

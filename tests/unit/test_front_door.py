@@ -206,6 +206,8 @@ _BACKENDS = (
     "pytest",
     "certifi",
     "subprocess",
+    "logging",
+    "asyncio",
 )
 
 

@@ -23,6 +23,7 @@ from agentrelay.workstream._git.locks import until_free
 from agentrelay.workstream._git.remote_address import absolute, find_proxy
 from agentrelay.workstream._git.remotes import open_remote
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["Progress", "fill_clone", "is_path", "remote_url_of"]
@@ -65,8 +66,10 @@ class _Heads:
 class _Watching(Callbacks):
     """Callbacks that also tell the caller how far a transfer is."""
 
-    def __init__(self, url: str, access: RemoteAccess, *, ends_at: float, told: Progress) -> None:
-        super().__init__(url, access, ends_at=ends_at)
+    def __init__(
+        self, url: str, access: RemoteAccess, *, ends_at: float, told: Progress, step: Step
+    ) -> None:
+        super().__init__(url, access, ends_at=ends_at, step=step)
         self._told = told
         self.stopped: BaseException | None = None
 
@@ -131,12 +134,11 @@ def fill_clone(
             with repository_failures("configure the remote", path=path):
                 repository.handle.config[key] = spec
             exchange.fetch([spec], depth=depth)
-    with repository_failures(
-        "check out the files",
-        path=path,
-        hint="If it names a path, the tree holds something a checkout must not write; "
-        "otherwise look at the disk. Nothing of the clone was kept.",
-    ):
+    hint = (
+        "If it names a path, the tree holds something a checkout must not write; "
+        "otherwise look at the disk. Nothing of the clone was kept."
+    )
+    with Step("checkout"), repository_failures("check out the files", path=path, hint=hint):
         _set_up(repository.handle, heads, head_ref, access.remote)
         # Empty, and made by libgit2 whatever it is told.
         (repository.common_dir / "FETCH_HEAD").unlink(missing_ok=True)
@@ -157,7 +159,7 @@ class _Exchange:
         def attempt(remote: pygit2.Remote, callbacks: _Watching, proxy: str | None) -> None:
             remote.fetch(specs, callbacks=callbacks, proxy=proxy, depth=depth)
 
-        return self._do("clone", attempt)
+        return self._do("clone", attempt, Step("fetch"))
 
     def list_heads(self) -> _Heads:
         """Return what the remote has."""
@@ -165,19 +167,20 @@ class _Exchange:
         def attempt(remote: pygit2.Remote, callbacks: _Watching, proxy: str | None) -> None:
             remote.connect(callbacks, _FETCH, proxy)
 
-        return self._do("list the refs", attempt)
+        return self._do("list the refs", attempt, Step("list refs"))
 
     def _do(
         self,
         operation: str,
         exchange: Callable[[pygit2.Remote, _Watching, str | None], None],
+        step: Step,
     ) -> _Heads:
         def attempt() -> _Heads:
             remote = self.repository.handle.remotes.create_anonymous(
                 absolute(self.url, self.repository)
             )
             led = remote.url or self.url
-            callbacks = _Watching(led, self.access, ends_at=ends_at, told=self.progress)
+            callbacks = _Watching(led, self.access, ends_at=ends_at, told=self.progress, step=step)
             try:
                 proxy = find_proxy(self.repository, self.access.remote, led)
                 with libgit2.patience(callbacks.left_s):
@@ -196,7 +199,8 @@ class _Exchange:
 
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
-        return until_free(attempt, busy=is_transient, what=operation)
+        with step:
+            return until_free(attempt, busy=is_transient, what=operation)
 
 
 def _like(head: Any, listed: list[Any]) -> str | None:

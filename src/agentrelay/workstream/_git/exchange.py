@@ -23,6 +23,7 @@ from agentrelay.workstream._git import libgit2
 from agentrelay.workstream._git.failures import remote_failures
 from agentrelay.workstream._policy import lend_time
 from agentrelay.workstream._redact import redact, strip_userinfo
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import (
     CredentialsRejectedError,
     LeaseLostError,
@@ -107,6 +108,7 @@ class Callbacks(pygit2.RemoteCallbacks):
         ends_at: float,
         expected: dict[str, str | None] | None = None,
         announce: Mapping[str, Callable[[], None]] | None = None,
+        step: Step | None = None,
     ) -> None:
         """Pin the exchange to an address.
 
@@ -118,8 +120,10 @@ class Callbacks(pygit2.RemoteCallbacks):
             expected: The lease: where each pushed ref was seen, ``None`` for absent.
             announce: By full ref name what is called when all leases hold, right before
                 anything is sent.
+            step: The step it is, to say how far it is.
         """
         super().__init__()
+        self._step = step
         self._pinned = Endpoint.of(url)
         self._url = strip_userinfo(url)
         self._access = access
@@ -245,12 +249,16 @@ class Callbacks(pygit2.RemoteCallbacks):
     def transfer_progress(self, stats: Any) -> None:
         """Stop a transfer that trickles on past the deadline."""
         self._check_deadline(f"{stats.received_bytes} bytes received")
+        if self._step is not None:
+            self._step.progress(stats.received_objects, stats.total_objects, stats.received_bytes)
 
     def push_transfer_progress(
         self, objects_pushed: int, total_objects: int, bytes_pushed: int
     ) -> None:
         """Stop an upload that trickles on past the deadline."""
         self._check_deadline(f"{objects_pushed} of {total_objects} objects, {bytes_pushed} bytes")
+        if self._step is not None:
+            self._step.progress(objects_pushed, total_objects, bytes_pushed)
 
     def sideband_progress(self, string: str) -> None:
         """Keep the server's last words: a hook explains itself there."""

@@ -87,7 +87,9 @@ class Incoming:
         """Remove it, with everything that was not admitted."""
         if self._alive is not None:
             os.close(self._alive)
-        remove_tree(self._place)
+        # What is left is the next fetch's to sweep: why this one failed is of more use.
+        with contextlib.suppress(OSError):
+            remove_tree(self._place)
 
     def _is_made(self) -> bool:
         """Make the place and lock it; return whether it is there then."""
@@ -124,7 +126,11 @@ class Incoming:
             others = [path for path in index.parent.glob(f"{index.stem}.*") if path != keep]
             others.sort(key=lambda path: path == index)
             for path in (keep, *others):
-                path.replace(pack_dir / path.name)
+                try:
+                    path.replace(pack_dir / path.name)
+                except OSError as error:
+                    # Where it came from is nobody's business.
+                    raise OSError(error.errno, error.strerror, str(pack_dir)) from error
 
     def _sweep(self) -> None:
         """Remove the places and marks of killed processes."""

@@ -35,6 +35,8 @@ _POLL_S: Final = 0.005
 # stands still, all the time is over between two looks, and whoever held the lock has not
 # had any of it either.
 _FEWEST_LOOKS: Final = 8
+# How often a waiter is asked whether it still wants to wait.
+_ASK_EVERY_S: Final = 0.1
 
 
 class _ThreadLock:
@@ -67,13 +69,16 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
+def hold(
+    lock_path: Path, *, what: str, timeout_s: float, waiting: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Hold a kernel lock for the length of a ``with`` block.
 
     Args:
         lock_path: Lock file; it and its directory are made when missing, and stay.
         what: What is being locked, for the message: ``"lane 'g/a'"``.
         timeout_s: Longest wait, in seconds.
+        waiting: Called now and then while it is waited for; what it raises ends the wait.
 
     Raises:
         LaneBusyError: Somebody else held it all that time.
@@ -90,12 +95,12 @@ def hold(lock_path: Path, *, what: str, timeout_s: float) -> Iterator[None]:
         if mine is None:
             mine = _thread_locks[key] = _ThreadLock(lock_path)
             _recent.append(mine)
-    if not mine.lock.acquire(timeout=timeout_s):
+    if not _acquire_own(mine.lock, timeout_s, waiting):
         raise _held(lock_path, what, timeout_s)
     try:
         file_lock = mine.file_lock
         try:
-            _acquire(file_lock, lock_path, ends_at=started + timeout_s)
+            _acquire(file_lock, lock_path, ends_at=started + timeout_s, waiting=waiting)
         except Timeout:
             raise _held(lock_path, what, timeout_s) from None
         except OSError as error:
@@ -120,15 +125,42 @@ def _held(lock_path: Path, what: str, timeout_s: float) -> LaneBusyError:
     )
 
 
-def _acquire(file_lock: BaseFileLock, lock_path: Path, *, ends_at: float) -> None:
+def _acquire_own(
+    lock: threading.Lock, timeout_s: float, waiting: Callable[[], None] | None
+) -> bool:
+    """Wait for a thread of this process; return whether it let go in time."""
+    if waiting is None:
+        return lock.acquire(timeout=timeout_s)
+    ends_at = time.monotonic() + timeout_s
+    while True:
+        left_s = max(0.0, ends_at - time.monotonic())
+        if lock.acquire(timeout=min(left_s, _ASK_EVERY_S)):
+            return True
+        waiting()
+        if not left_s:
+            return False
+
+
+def _acquire(
+    file_lock: BaseFileLock,
+    lock_path: Path,
+    *,
+    ends_at: float,
+    waiting: Callable[[], None] | None,
+) -> None:
     """Lock a file, made anew whenever somebody removes its directory meanwhile."""
     missing = False
     while True:
         left_s = max(0.0, ends_at - time.monotonic())
+        slice_s = left_s if waiting is None else min(left_s, _ASK_EVERY_S)
         try:
             if missing:
                 lock_path.parent.mkdir(parents=True, exist_ok=True)
-            file_lock.acquire(timeout=left_s, poll_interval=_POLL_S)
+            file_lock.acquire(timeout=slice_s, poll_interval=_POLL_S)
+        except Timeout:
+            if waiting is None or not left_s:
+                raise
+            waiting()
         except FileNotFoundError:
             if not left_s:
                 raise

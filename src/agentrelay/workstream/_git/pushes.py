@@ -27,6 +27,7 @@ from agentrelay.workstream._git.path_remote import PathRemote
 from agentrelay.workstream._git.remote_address import find_proxy
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import LeaseLostError, PushRejectedError, WorkstreamError
 
 __all__ = ["Pusher", "RefUpdate"]
@@ -67,6 +68,7 @@ class Pusher:
         address: Where it is, user-info included.
         connect_to: Returns a fresh remote and the address it leads to.
         at_path: Returns the other end, if its address is a path.
+        step: The step it is, to say how far it is.
     """
 
     repository: OpenRepository
@@ -74,6 +76,7 @@ class Pusher:
     address: str = field(repr=False)
     connect_to: Callable[[Literal["fetch", "list", "push"]], tuple[pygit2.Remote, str]]
     at_path: Callable[[str], PathRemote | None]
+    step: Step | None = None
 
     def update(
         self, updates: Sequence[RefUpdate], operation: str
@@ -117,6 +120,7 @@ class Pusher:
                     for ref, update in left.items()
                     if update.announce is not None
                 },
+                step=self.step,
             )
             made.append(callbacks)
             there = self.at_path(self.address)
@@ -227,7 +231,7 @@ class Pusher:
 
         def attempt() -> None:
             remote, url = self.connect_to("push")
-            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            callbacks = Callbacks(url, self.access, ends_at=ends_at, step=self.step)
             with translated(operation, url, callbacks):
                 self._send(remote, url, specs, callbacks)
             for ref in incoming:

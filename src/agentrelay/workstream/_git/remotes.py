@@ -32,6 +32,7 @@ from agentrelay.workstream._git.remote_address import (
 )
 from agentrelay.workstream._git.repository import OpenRepository, read_ref
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import RepositoryError, WorkstreamError
 
 __all__ = ["RefUpdate", "RemoteAccess", "RemoteEnd", "open_remote"]
@@ -136,9 +137,10 @@ class RemoteEnd:
             RemoteUnavailableError: No usable answer in time.
         """
         refs = [f"refs/heads/{branch}" for branch in branches]
-        there = self._read_path(refs)
-        if there is None:
-            there = self._fetch(refs, _named(branches))
+        with Step("fetch") as step:
+            there = self._read_path(refs)
+            if there is None:
+                there = self._fetch(refs, _named(branches), step)
         self._seen.update({tip: ref for ref, tip in there.items() if ref in set(refs)})
         return {branch: there.get(f"refs/heads/{branch}") for branch in branches}
 
@@ -157,7 +159,7 @@ class RemoteEnd:
             self._opened[address] = there
         return there
 
-    def _fetch(self, refs: Sequence[str], names: str) -> dict[str, str]:
+    def _fetch(self, refs: Sequence[str], names: str, step: Step) -> dict[str, str]:
         """Fetch refs through libgit2; return all that the remote has."""
 
         def attempt() -> dict[str, str]:
@@ -166,7 +168,7 @@ class RemoteEnd:
 
         def fetch(handle: pygit2.Repository) -> dict[str, str]:
             remote, url = self._connect_to("fetch", handle)
-            callbacks = Callbacks(url, self.access, ends_at=ends_at)
+            callbacks = Callbacks(url, self.access, ends_at=ends_at, step=step)
             with translated(f"fetch {names}", url, callbacks):
                 # Without a destination: what libgit2 has locked when it is killed stays
                 # locked, and the base's tracking ref is every lane's.
@@ -271,9 +273,10 @@ class RemoteEnd:
 
     def _change(self, update: RefUpdate, operation: str) -> None:
         """Change one branch of the remote, and the remote-tracking ref with it."""
-        error = self._pusher().update([update], operation)[update.branch]
-        if error is not None:
-            raise error
+        with Step("push") as step:
+            error = self._pusher(step).update([update], operation)[update.branch]
+            if error is not None:
+                raise error
         self.note_change(update)
 
     def note_change(self, update: RefUpdate) -> None:
@@ -296,11 +299,18 @@ class RemoteEnd:
             By short branch name the error, or ``None`` for a branch that was changed. The
             remote-tracking refs are not written.
         """
-        return self._pusher().update(updates, operation) if updates else {}
+        if not updates:
+            return {}
+        with Step("push") as step:
+            results = self._pusher(step).update(updates, operation)
+            refused = sum(error is not None for error in results.values())
+            if refused:
+                step.fail(f"{refused} of {len(updates)} branches were not changed")
+        return results
 
-    def _pusher(self) -> Pusher:
+    def _pusher(self, step: Step) -> Pusher:
         return Pusher(
-            self.repository, self.access, self._addresses[1], self._connect_to, self._at_path
+            self.repository, self.access, self._addresses[1], self._connect_to, self._at_path, step
         )
 
     def list_heads(self, purpose: Literal["fetch", "push"] = "fetch") -> dict[str, str]:
@@ -335,7 +345,8 @@ class RemoteEnd:
 
         ends_at = time.monotonic() + self.access.deadline_s
         libgit2.configure_network()
-        return until_free(attempt, busy=is_transient, what=operation)
+        with Step("list refs"):
+            return until_free(attempt, busy=is_transient, what=operation)
 
     def _connect_to(
         self, purpose: Literal["fetch", "list", "push"], source: pygit2.Repository | None = None

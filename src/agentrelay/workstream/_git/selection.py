@@ -12,7 +12,7 @@ from agentrelay.workstream._changes import TreeStatus
 from agentrelay.workstream._durations import listed
 from agentrelay.workstream._git.commit_checks import refuse_paths
 from agentrelay.workstream._git.repository import refuse_links
-from agentrelay.workstream._git.tree_status import hidden_paths
+from agentrelay.workstream._git.tree_status import hidden_paths, ignored_folders
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["Selection", "relative_paths"]
@@ -109,11 +109,12 @@ class Selection:
                 hint="Widen the sparse checkout with git first.",
             )
         strange = sorted(self._paths - known)
-        root = Path(handle.workdir)
+        root, is_below_ignored = Path(handle.workdir), ignored_folders(handle)
         ignored = [
             path
             for path in strange
-            if os.path.lexists(root / path) and handle.path_is_ignored(os.fsdecode(path))
+            if os.path.lexists(root / path)
+            and (handle.path_is_ignored(os.fsdecode(path)) or is_below_ignored(path))
         ]
         if ignored:
             raise refuse_paths(

@@ -207,6 +207,7 @@ def _read(key: SigningKey) -> tuple[Secret | None, str]:
 
 def _parse(text: Secret, passphrase: Secret | None) -> tuple[Signer | None, str, str]:
     """Make a key of its text, or say what else it is."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -222,7 +223,7 @@ def _parse(text: Secret, passphrase: Secret | None) -> tuple[Signer | None, str,
     public: bytes | None = None
     try:
         public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         # A curve that SSH has no name for.
         return None, "holds a private key of another kind", _HINT
     return Signer(public.decode("ascii"), key), "", ""

@@ -23,10 +23,8 @@ __all__ = ["KEPT_BITS", "LOW", "StatIndex", "read_stat_index", "tree_id_of"]
 _ENTRY: Final = re.compile(rb"(.{40})(.{20})(..)([^\0]+)\0{1,8}", re.DOTALL)
 _PARTS: Final = 5
 _NUMBERS: Final = 10
-_FIXED_BYTES: Final = 62
 _HEADER: Final = struct.Struct(">4sII")
 _TRAILER_BYTES: Final = 20
-_LONGEST_NAME: Final = 0xFFF
 # Version 3 is 2 with entries of more flags, which are refused one by one.
 _VERSIONS: Final = (2, 3)
 _BILLION: Final = 1_000_000_000
@@ -105,14 +103,13 @@ def read_stat_index(path: Path) -> StatIndex | None:
         return None
     paths = parts[4::_PARTS]
     flags = struct.unpack(f">{count}H", b"".join(parts[3::_PARTS]))
-    lengths = list(map(len, paths))
-    # Any flag, any stage, and any entry that was found at a wrong place is in these.
-    if list(flags) != [min(length, _LONGEST_NAME) for length in lengths]:
+    # Any flag, any stage, and any entry that was found at a wrong place is in these. So is a
+    # name of 4 KiB.
+    if list(flags) != list(map(len, paths)):
         return None
-    end = _HEADER.size + sum([(_FIXED_BYTES + length + 8) & ~7 for length in lengths])
     numbers = struct.unpack(f">{count * _NUMBERS}I", b"".join(parts[1::_PARTS]))
     column = [numbers[place::_NUMBERS] for place in range(_NUMBERS)]
-    if not set(column[6]) <= _BITS.keys() or not _are_harmless(raw[end:-_TRAILER_BYTES]):
+    if not set(column[6]) <= _BITS.keys() or not _are_harmless(parts[-1]):
         return None
     shown = os.fsdecode(b"\0".join(paths)).split("\0")
     names = [path.rpartition("/")[2] for path in shown]
@@ -145,14 +142,14 @@ def _count_of(raw: bytes) -> int:
     return int(count) if digest == raw[-_TRAILER_BYTES:] else 0
 
 
-def _are_harmless(extensions: bytes) -> bool:
+def _are_harmless(rest: bytes) -> bool:
     """Tell whether no extension changes what the entries mean; git's names for such are small."""
-    place = 0
-    while place + 8 <= len(extensions):
-        if not b"A" <= extensions[place : place + 1] <= b"Z":
+    place, end = 0, len(rest) - _TRAILER_BYTES
+    while place + 8 <= end:
+        if not b"A" <= rest[place : place + 1] <= b"Z":
             return False
-        place += 8 + int.from_bytes(extensions[place + 4 : place + 8], "big")
-    return place == len(extensions)
+        place += 8 + int.from_bytes(rest[place + 4 : place + 8], "big")
+    return place == end
 
 
 def _together(seconds: tuple[int, ...], nanoseconds: tuple[int, ...]) -> list[int]:
@@ -173,7 +170,7 @@ def _folders(prefixes: list[str]) -> dict[str, list[str | tuple[int, int]]]:
 
     row = 0
     for prefix, group in groupby(prefixes):
-        end = row + sum(1 for _ in group)
+        end = row + len(list(group))
         enter(prefix).append((row, end))
         row = end
     return folders

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +19,7 @@ from agentrelay.workstream._git.kept_trees import mode_at
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import OpenRepository
 
-__all__ = ["hidden_paths", "newer_tip", "read_status", "tips_apart"]
+__all__ = ["hidden_paths", "ignored_folders", "newer_tip", "read_status", "tips_apart"]
 
 # Plain numbers: operations on flags of Python's enum take longer than looking at a file.
 _STAGED: Final[tuple[tuple[int, ChangeKind], ...]] = (
@@ -72,9 +75,33 @@ def read_status(handle: pygit2.Repository) -> TreeStatus:
     return TreeStatus(
         tuple(sorted(staged)),
         tuple(sorted(unstaged)),
-        tuple(sorted(untracked)),
+        tuple(sorted(itertools.filterfalse(ignored_folders(handle), untracked))),
         tuple(sorted(conflicted)),
     )
+
+
+def ignored_folders(handle: pygit2.Repository) -> Callable[[str], bool]:
+    """Return what tells whether a path is in an ignored folder: nothing takes it out of that.
+
+    Git never looks into such a folder. libgit2 does where it holds a tracked file, and finds
+    rules that include some of it again. Each folder is asked about once.
+
+    Source:
+        gitignore(5): "It is not possible to re-include a file if a parent directory of that
+        file is excluded."
+    """
+
+    @functools.cache
+    def is_ignored(folder: str) -> bool:
+        if not folder:
+            return False
+        return is_ignored(_above(folder)) or bool(handle.path_is_ignored(f"{folder}/"))
+
+    return lambda path: is_ignored(_above(path.rstrip("/")))
+
+
+def _above(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def hidden_paths(handle: pygit2.Repository) -> set[str]:

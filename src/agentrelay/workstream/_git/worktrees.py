@@ -37,6 +37,7 @@ from agentrelay.workstream._git.worktree_entries import (
     read_entry,
     read_line,
 )
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import LaneConflictError
 
 __all__ = [
@@ -249,8 +250,20 @@ def check_out(
         "If it names a path, the tree holds something a checkout must not write; "
         "otherwise look at the disk. Nothing of the lane was handed out."
     )
-    with repository_failures("check out the files", path=worktree_path, hint=hint):
-        reading(lambda: _write(worktree_path, made_in, tell), torn=is_torn)
+
+    def progress(files_done: int, files_total: int, bytes_done: int) -> None:
+        # 0 bytes: libgit2 writes them, and does not say.
+        step.progress(files_done, files_total, bytes_done or None)
+        if tell is not None:
+            tell(files_done, files_total, bytes_done)
+
+    with (
+        Step("checkout") as step,
+        repository_failures("check out the files", path=worktree_path, hint=hint),
+    ):
+        # libgit2 asks of each file, which costs: only where somebody wants to know.
+        told = progress if step.wants_progress else tell
+        reading(lambda: _write(worktree_path, made_in, told), torn=is_torn)
 
 
 class _Listening(pygit2.callbacks.CheckoutCallbacks):

@@ -12,7 +12,9 @@ import click
 
 from agentrelay.workstream.cli.demo import demo
 from agentrelay.workstream.cli.doctor import doctor
+from agentrelay.workstream.cli.event_lines import AUDIT_FAILED
 from agentrelay.workstream.cli.lanes import integrate, prepare, teardown
+from agentrelay.workstream.cli.live import live
 from agentrelay.workstream.cli.merges import check, watch
 from agentrelay.workstream.cli.options import DEBUG, JSON, NOTES
 from agentrelay.workstream.cli.reconcile import reconcile
@@ -58,7 +60,10 @@ class _Program(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the chosen command, and say in one line why it ended early."""
         try:
-            return super().invoke(context)
+            result = super().invoke(context)
+            if context.meta.get(AUDIT_FAILED):
+                context.exit(1)
+            return result  # noqa: TRY300 - what exit raises is handled as any other exit
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as error:
@@ -106,6 +111,7 @@ for _command in (
     retarget,
     teardown,
     status,
+    live,
     rescued,
     restore,
     forget,

@@ -10,6 +10,7 @@ import click
 import agentrelay.workstream as library
 from agentrelay.workstream import FindingLevel
 from agentrelay.workstream.cli.options import (
+    EVENTS,
     JSON,
     github_options,
     output_options,
@@ -78,7 +79,9 @@ def doctor(
     app = library.GitHubApp.from_environment()
     token = None if app is None else AfterEnvironment(app)
     # An ASCII spinner, shown on a terminal only.
-    with report.make_console(stderr=True).status(Text("Looking"), spinner="line"):
+    with report.make_console(stderr=True, quiet=context.meta[EVENTS]).status(
+        Text("Looking"), spinner="line"
+    ):
         findings = library.diagnose(
             repo, base_branch=base, merge_target_branch=target, token=token, **given
         )

@@ -26,6 +26,7 @@ from agentrelay.workstream import (
 from agentrelay.workstream.cli.meter import Meter
 from agentrelay.workstream.cli.options import (
     DEBUG,
+    EVENTS,
     JSON,
     NOTES,
     github_options,
@@ -342,7 +343,8 @@ def _carry_out(
             return _unknown(graph, workstream_id, error)
 
     wanted = tuple(dict.fromkeys(ids))
-    console = report.make_console(stderr=True)
+    # A bar and lines would overwrite each other.
+    console = report.make_console(stderr=True, quiet=context.meta[EVENTS])
     waiting = f"{doing} {', '.join(report.visible(name) for name in wanted)}"
     with (meter or Meter()).show(console, waiting):
         if batch is None or len(wanted) == 1:

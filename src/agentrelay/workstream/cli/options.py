@@ -8,14 +8,18 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from agentrelay.workstream.cli.event_lines import tell_stderr, write_audit
+
 __all__ = [
     "DEBUG",
+    "EVENTS",
     "JSON",
     "NOTES",
     "github_options",
     "graph_option",
     "ids_argument",
     "output_options",
+    "quiet_output_options",
     "remote_options",
     "repository_option",
     "repository_options",
@@ -28,6 +32,7 @@ _Decorator = Callable[[_Command], _Command]
 # a command ends before it could say anything.
 JSON: Final = "agentrelay.workstream.json"
 DEBUG: Final = "agentrelay.workstream.debug"
+EVENTS: Final = "agentrelay.workstream.events"
 
 # A line with \b alone keeps click from filling the paragraph below it.
 NOTES: Final = """\b
@@ -73,7 +78,12 @@ def _all(*decorators: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
     return decorate
 
 
-output_options: _Decorator[Any] = _all(
+def _events(context: click.Context, parameter: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's signature
+    context.meta[EVENTS] = value
+    return tell_stderr(context, parameter, value)
+
+
+quiet_output_options: _Decorator[Any] = _all(
     click.option(
         "--json",
         "as_json",
@@ -88,6 +98,24 @@ output_options: _Decorator[Any] = _all(
         is_eager=True,
         callback=_remember(DEBUG),
         help="Show the traceback of whatever fails, on stderr.",
+    ),
+)
+
+output_options: _Decorator[Any] = _all(
+    quiet_output_options,
+    click.option(
+        "--events",
+        is_flag=True,
+        expose_value=False,
+        callback=_events,
+        help="Print what is done, step by step, as JSON lines on stderr.",
+    ),
+    click.option(
+        "--audit",
+        type=click.Path(dir_okay=False, path_type=Path),
+        expose_value=False,
+        callback=write_audit,
+        help="Append the same lines to this file, which is made if it is not there.",
     ),
 )
 

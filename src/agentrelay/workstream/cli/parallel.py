@@ -6,6 +6,8 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from agentrelay.workstream._steps import carried
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -53,7 +55,7 @@ def in_parallel(
                 done.put((item, None, error))
 
     workers = [
-        threading.Thread(target=work, name=f"lane-worker-{number}", daemon=True)
+        threading.Thread(target=carried(work), name=f"lane-worker-{number}", daemon=True)
         for number in range(min(len(items), _WORKERS))
     ]
     try:

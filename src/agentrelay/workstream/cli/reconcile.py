@@ -9,6 +9,7 @@ import click
 import agentrelay.workstream as library
 from agentrelay.workstream._redact import redact
 from agentrelay.workstream.cli.options import (
+    EVENTS,
     JSON,
     NOTES,
     github_options,
@@ -73,7 +74,7 @@ def reconcile(context: click.Context, /, graph: str | None, repo: Path, **given:
 
     for shown in ("as_json", "debug"):
         del given[shown]
-    console = report.make_console(stderr=True)
+    console = report.make_console(stderr=True, quiet=context.meta[EVENTS])
     # An ASCII spinner, shown on a terminal only.
     with console.status(Text("Looking for lanes"), spinner="line"):
         found = library.reconcile(repo, graph=graph, **given)

@@ -31,6 +31,7 @@ __all__ = [
     "LaneReport",
     "explain",
     "make_console",
+    "make_table",
     "print_document",
     "print_failure",
     "print_failures",
@@ -190,23 +191,36 @@ def print_table(
         headings: One a column.
         rows: Cells; plain texts are made visible, styled ones are taken as they are.
     """
-    cells = [
-        [cell if isinstance(cell, Text) else Text(visible(cell) or "-") for cell in row]
-        for row in rows
-    ]
     if console.is_terminal:
-        table = Table(*headings, box=ROUNDED, header_style="bold")
-        for column in table.columns:
-            column.overflow = "fold"
-        for row in cells:
-            table.add_row(*row)
-        console.print(table)
+        console.print(make_table(headings, rows))
         return
-    lines = [list(headings), *([cell.plain for cell in row] for row in cells)]
+    lines = [list(headings), *([cell.plain for cell in row] for row in _cells(rows))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         console.print(Text("  ".join(padded).rstrip()), soft_wrap=True)
+
+
+def make_table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> Table:
+    """Return rows below headings, boxed and folded, for a terminal.
+
+    Args:
+        headings: One a column.
+        rows: Cells, as for :func:`print_table`.
+    """
+    table = Table(*headings, box=ROUNDED, header_style="bold")
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in _cells(rows):
+        table.add_row(*row)
+    return table
+
+
+def _cells(rows: Sequence[Sequence[str | Text]]) -> list[list[Text]]:
+    return [
+        [cell if isinstance(cell, Text) else Text(visible(cell) or "-") for cell in row]
+        for row in rows
+    ]
 
 
 def print_lanes(reports: Sequence[LaneReport], columns: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from agentrelay.workstream.cli.report import LaneReport
 
-__all__ = ["status"]
+__all__ = ["find_lanes", "status"]
 
 # As Lane spells them; importing that module loads libgit2, which would triple the time
 # this command takes. A test holds the two together.
@@ -54,7 +54,7 @@ def status(
     run_dir: Path | None = given["run_dir"]
     found = [
         lane
-        for lane in _find(root, run_dir)
+        for lane in find_lanes(root, run_dir)
         if graph in {None, lane.graph} and (not ids or lane.id in ids)
     ]
     known = {lane.id for lane in found}
@@ -84,8 +84,13 @@ def status(
         context.exit(1)
 
 
-def _find(root: Path, run_dir: Path | None) -> Iterator[LaneReport]:
-    """Report every lane that has a signal directory, sorted by graph and id."""
+def find_lanes(root: Path, run_dir: Path | None) -> Iterator[LaneReport]:
+    """Report every lane that has a signal directory, sorted by graph and id.
+
+    Args:
+        root: The repository, as an absolute path.
+        run_dir: Where signal files are kept, if not inside the repository.
+    """
     from agentrelay.workstream.cli.report import LaneReport
 
     runs = _folders(root / _WORKFLOW) if run_dir is None else [run_dir]

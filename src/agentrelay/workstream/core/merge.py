@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Optional
 
-from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
+from agentrelay.workstream._steps import Verb
+from agentrelay.workstream.core.runtime import (
+    WorkstreamRuntime,
+    WorkstreamStatus,
+    graph_of,
+)
 
 __all__ = ["MergeCheck", "MergeEvent", "MergeVerdict", "record_merge"]
 
@@ -84,12 +89,14 @@ def record_merge(runtime: WorkstreamRuntime, check: MergeCheck) -> bool:
         WorkstreamError: The lane has no signal directory.
         OSError: A signal cannot be written.
     """
-    if check.verdict is not MergeVerdict.MERGED:
-        return False
-    if runtime.artifacts.merge_pr_url is None and check.url is not None:
-        # A process was killed between opening the pull request and writing it down.
-        runtime.mark_pr_created(check.url)
-    if runtime.status is not WorkstreamStatus.MERGED:
-        runtime.clear_failure()
-        runtime.mark_merged()
-    return True
+    with Verb("record_merge", graph_of(runtime), runtime.spec.id) as verb:
+        verb.say(check.verdict.value)
+        if check.verdict is not MergeVerdict.MERGED:
+            return False
+        if runtime.artifacts.merge_pr_url is None and check.url is not None:
+            # A process was killed between opening the pull request and writing it down.
+            runtime.mark_pr_created(check.url)
+        if runtime.status is not WorkstreamStatus.MERGED:
+            runtime.clear_failure()
+            runtime.mark_merged()
+        return True

@@ -13,6 +13,7 @@ from typing import Any, Final, Optional
 from urllib.parse import urlsplit
 
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.workstream import WorkstreamSpec
 from agentrelay.workstream.errors import WorkstreamError
@@ -24,6 +25,7 @@ __all__ = [
     "WorkstreamRuntime",
     "WorkstreamState",
     "WorkstreamStatus",
+    "graph_of",
     "record_concern",
 ]
 
@@ -217,8 +219,10 @@ class WorkstreamRuntime:
         """
         text = redact(error[:_LONGEST_ERROR])
         self.state.error = text
-        if self.state.signal_dir is not None:
-            _signals.write_signal(self.state.signal_dir, WorkstreamStatus.FAILED.value, text)
+        with Verb("mark", graph_of(self), self.spec.id) as verb:
+            verb.say(WorkstreamStatus.FAILED.value)
+            if self.state.signal_dir is not None:
+                _signals.write_signal(self.state.signal_dir, WorkstreamStatus.FAILED.value, text)
 
     def clear_failure(self) -> None:
         """Leave FAILED behind after a success, keeping the error in the lane's history.
@@ -288,13 +292,15 @@ class WorkstreamRuntime:
 
     def _mark(self, status: WorkstreamStatus, content: str = "") -> None:
         """Write one signal; permissive about order, which is the runner's business."""
-        if self.state.signal_dir is None:
-            message = (
-                f"cannot mark workstream '{self.spec.id}' {status.value}: "
-                "it has no signal directory"
-            )
-            raise WorkstreamError(message, hint="Prepare the workstream first.")
-        _signals.write_signal(self.state.signal_dir, status.value, content)
+        with Verb("mark", graph_of(self), self.spec.id) as verb:
+            verb.say(status.value)
+            if self.state.signal_dir is None:
+                message = (
+                    f"cannot mark workstream '{self.spec.id}' {status.value}: "
+                    "it has no signal directory"
+                )
+                raise WorkstreamError(message, hint="Prepare the workstream first.")
+            _signals.write_signal(self.state.signal_dir, status.value, content)
 
 
 def _read_url(signal_dir: Path) -> str | None:
@@ -324,6 +330,16 @@ def _text(record: dict[str, Any], key: str) -> str | None:
     """Return a text field of a record that anyone may have edited."""
     value = record.get(key)
     return value if isinstance(value, str) and value else None
+
+
+def graph_of(runtime: WorkstreamRuntime) -> str | None:
+    """Return the task graph a lane's branch is of, as it is written; ``None`` before there is one.
+
+    For what is said of a lane; nothing may be done by it.
+    """
+    branch: object = runtime.state.branch_name
+    parts = branch.split("/") if isinstance(branch, str) else []
+    return parts[1] if len(parts) == 4 else None  # noqa: PLR2004 - agentrelay/<graph>/<id>/integration
 
 
 class OperationalConcern(str):

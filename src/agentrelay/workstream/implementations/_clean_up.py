@@ -40,6 +40,7 @@ from agentrelay.workstream._git.worktrees import (
     repair_entry,
 )
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, say_end
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
@@ -133,7 +134,8 @@ class CleanUp:
                 action()
 
         try:
-            reading(attempt, torn=is_torn)
+            with Step(name):
+                reading(attempt, torn=is_torn)
         except (WorkstreamError, OSError) as error:
             hint = error.hint if isinstance(error, WorkstreamError) else None
             self.failures.append(name)
@@ -231,6 +233,7 @@ def end(run: CleanUp) -> CleanUpResult:
         run.step("note the lane's end", lambda: _release(run))
     for kept in run.rescuer.kept:
         record_concern(run.runtime, describe(kept))
+    say_end(run.failures, run.branches_stay)
     return CleanUpResult(tuple(run.failures), run.branches_stay)
 
 
@@ -362,8 +365,7 @@ def _tidy(run: CleanUp) -> None:
 
 def _drop_empty(run: CleanUp) -> None:
     """Remove the directories lanes are in, where they are empty now."""
-    lane = run.lane
-    directories = (lane.worktree_path, lane.worktrees_dir, lane.worktrees_dir.parent)
+    directories = (run.lane.worktree_path, *run.lane.worktree_path.parents[:2])
     if not any(map(is_empty, directories)):
         return
     with run.repository.metadata_section():

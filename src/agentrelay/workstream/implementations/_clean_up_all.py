@@ -19,6 +19,7 @@ from agentrelay.workstream._git.repository import OpenRepository, refuse_links
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.worktree_entries import attached_heads
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess
@@ -58,6 +59,7 @@ class _Job:
     Attributes:
         lane: Names and paths.
         runtime: Its runtime; concerns are added to it.
+        verb: What says how far it is.
         begun: Its steps, once it is held.
         tip: Commit its branch may be deleted at, once that is known.
         update: The deletion of its remote branch, once that is known.
@@ -66,6 +68,7 @@ class _Job:
 
     lane: Lane
     runtime: WorkstreamRuntime
+    verb: Verb
     begun: CleanUp | None = None
     tip: str | None = None
     update: RefUpdate | None = None
@@ -87,11 +90,12 @@ class _Job:
         def raise_it() -> None:
             raise error
 
-        self.run.step(step, raise_it)
+        with self.verb.active():
+            self.run.step(step, raise_it)
 
 
 def clean_up_all(
-    wanted: Sequence[tuple[Lane, WorkstreamRuntime]],
+    wanted: Sequence[tuple[Lane, WorkstreamRuntime, Verb]],
     *,
     access: RemoteAccess,
     api: ApiAccess,
@@ -102,7 +106,7 @@ def clean_up_all(
     """Tear lanes of one repository down.
 
     Args:
-        wanted: The lanes, each once, with their runtimes.
+        wanted: The lanes, each once, with their runtimes and what says how far they are.
         access: How to reach the remote.
         api: How to reach GitHub.
         lane_timeout_s: Longest wait for other holders of the lanes, all together, in
@@ -113,7 +117,7 @@ def clean_up_all(
     Returns:
         In the same order ``None``, or what stopped the lane before its first step.
     """
-    jobs = [_Job(lane, runtime) for lane, runtime in wanted]
+    jobs = [_Job(lane, runtime, verb) for lane, runtime, verb in wanted]
     for some in rounds(jobs):
         try:
             crew = Crew(some[0].lane.repo_path, workers)
@@ -161,7 +165,11 @@ class _Round:
                 job, lambda job: refuse_links(job.lane.worktree_path, below=job.lane.repo_path)
             )
         with ExitStack() as stack:
-            lanes = {number: job.lane for number, job in enumerate(self._jobs) if not job.error}
+            lanes = {
+                number: (job.lane, job.verb)
+                for number, job in enumerate(self._jobs)
+                if not job.error
+            }
             busy = hold_lanes(repository, lanes, timeout_s=lane_timeout_s, stack=stack)
             for number, error in busy.items():
                 self._jobs[number].error = error
@@ -207,7 +215,8 @@ class _Round:
             self._all_fail(REACH_REMOTE, error)
             return None
         for job in self._left:
-            job.run.step(REACH_REMOTE, lambda run=job.run: _expect(run, remote))  # type: ignore[misc]  # the loop's own
+            with job.verb.active():
+                job.run.step(REACH_REMOTE, lambda run=job.run: _expect(run, remote))  # type: ignore[misc]  # the loop's own
         # Found out now, and not when the remote has been changed already.
         self._for_each_branch(remote.refuse_blocked)
         names = unique(name for job in self._reaching for name in branches_of(job.run))
@@ -281,7 +290,8 @@ class _Round:
             for job in going
             if job.tip is not None and not job.has_failed(step)
         }
-        answers = delete_refs(repository, tips)
+        with Step(step):
+            answers = delete_refs(repository, tips)
         for job in going:
             answer = answers.get(job.lane.branch_ref)
             if isinstance(answer, WorkstreamError):
@@ -345,6 +355,7 @@ def _end(job: _Job) -> None:
 def _attempt(job: _Job, action: Callable[[_Job], None]) -> None:
     """Do something for one lane; its failure stops this one alone."""
     try:
-        action(job)
+        with job.verb.active():
+            action(job)
     except Exception as error:  # noqa: BLE001 - each lane has a result of its own
         job.error = error

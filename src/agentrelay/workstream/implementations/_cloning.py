@@ -13,6 +13,7 @@ from agentrelay.workstream._git.cloning import Progress, fill_clone, is_path, re
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.remotes import RemoteAccess
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError
 
 __all__ = ["make_clone"]
@@ -40,9 +41,10 @@ def make_clone(
         raise RepositoryError(
             f"cannot clone to {str(path)!r}: no path holds a NUL character", hint="Pass a path."
         )
-    if _is_there(path, address, access.remote):
-        sweep_aside(path, kind=_KIND)
-        return path
+    with Step("look"):
+        if _is_there(path, address, access.remote):
+            sweep_aside(path, kind=_KIND)
+            return path
     with made_aside(path, kind=_KIND) as aside:
         made = aside / "repository"
         fill_clone(made, address, access, branch=branch, depth=depth, progress=progress)

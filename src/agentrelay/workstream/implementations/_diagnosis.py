@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.credentials import TokenSource
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations.workstream_doctor import Finding, FindingLevel
@@ -129,7 +130,8 @@ class Sheet:
             What the check returned, or ``None`` after a failure.
         """
         try:
-            return check()
+            with Step(name):
+                return check()
         except WorkstreamError as error:
             self.failed(name, error)
         except Exception as error:  # noqa: BLE001 - a diagnosis comes to its end

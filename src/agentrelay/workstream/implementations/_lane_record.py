@@ -7,7 +7,8 @@ second clone's lane starts at the same commit.
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -20,6 +21,7 @@ from agentrelay.workstream._git.repository import (
 )
 from agentrelay.workstream._git.worktree_entries import entry_at, read_entry
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, way_out
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
 from agentrelay.workstream.errors import LaneConflictError, RepositoryError, WorkstreamError
@@ -181,9 +183,8 @@ def _refuse_anothers_record(repository: OpenRepository, lane: Lane) -> None:
         )
 
 
-def lane_lock(
-    repository: OpenRepository, lane: Lane, *, timeout_s: float
-) -> AbstractContextManager[None]:
+@contextmanager
+def lane_lock(repository: OpenRepository, lane: Lane, *, timeout_s: float) -> Iterator[None]:
     """Hold one lane against every other thread and process; other lanes are free.
 
     Held for a whole step, its network included: two steps of one lane must not mix.
@@ -191,11 +192,18 @@ def lane_lock(
     Raises:
         LaneBusyError: Somebody else held it all that time.
     """
-    return hold(
-        lane_lock_path(repository, lane),
-        what=f"lane '{lane}'",
-        timeout_s=timeout_s,
-    )
+    with ExitStack() as stack:
+        with Step("hold the lane"):
+            stack.enter_context(
+                hold(
+                    lane_lock_path(repository, lane),
+                    what=f"lane '{lane}'",
+                    timeout_s=timeout_s,
+                    # Nothing was done yet: a wait may end where it is.
+                    waiting=way_out(),
+                )
+            )
+        yield
 
 
 def lane_lock_path(repository: OpenRepository, lane: Lane) -> Path:

@@ -15,6 +15,7 @@ from agentrelay.workstream._github.client import GitHubClient
 from agentrelay.workstream._github.memory import Memory
 from agentrelay.workstream._github.reading import PullRequest
 from agentrelay.workstream._policy import Deadline
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import (
@@ -77,11 +78,13 @@ def merge_lane(
     address = api.address(open_remote(repository, access).url)
     with api.client(address) as client, client.deadline() as deadline:
         inquiry = Inquiry(repository, client, Memory(), head_full_name=api.head_full_name)
-        found = inquiry.look(question)
+        with Step("look for the pull request"):
+            found = inquiry.look(question)
         if found.verdict is not MergeVerdict.MERGED:
             _refuse_open_concerns(client, runtime, plan, found)
             pull = _pull_to_merge(client, question, found)
-            outcome = _Merge(client, deadline, runtime, plan, pull).run()
+            with Step("merge the pull request"):
+                outcome = _Merge(client, deadline, runtime, plan, pull).run()
             if isinstance(outcome, MergeCheck):
                 return with_reason(outcome, renamed(client))
             found = Found(MergeVerdict.MERGED, outcome)
@@ -289,7 +292,10 @@ class _Merge:
         policy = self._deadline.policy
         # A policy without waits would ask as fast as it can until the time is over.
         hurries = policy.first_wait_s == 0 or policy.longest_wait_s == 0
-        if (hurries and self._waits >= policy.attempts) or not self._deadline.back_off(self._waits):
+        may_wait = not hurries or self._waits < policy.attempts
+        with Step("wait"):
+            has_waited = may_wait and self._deadline.back_off(self._waits)
+        if not has_waited:
             self._not_ready(f"{self._pull.url} cannot be merged yet: {what}", cause)
 
     def _not_ready(self, message: str, cause: Optional[PullRequestError]) -> NoReturn:

@@ -76,7 +76,7 @@ _WORD: Final = r"""
 _GAPS: Final = re.compile(_BEFORE_GAP, re.VERBOSE | re.IGNORECASE)
 _LIVE: Final = re.compile(f"{_WORD} | {_BEFORE_GAP}", re.VERBOSE | re.IGNORECASE)
 _URL: Final = re.compile(
-    r"(?P<scheme>https?)://(?P<host>[a-z0-9-]++(?:\.[a-z0-9-]++)*+\.?)(?P<port>:\d{1,5})?"
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9-]++(?:\.[a-z0-9-]++)*\.?)(?P<port>:\d{1,5})?"
     r"(?P<path>(?:[/?#].*+)?)",
     re.IGNORECASE,
 )

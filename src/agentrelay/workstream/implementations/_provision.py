@@ -16,6 +16,7 @@ from agentrelay.workstream._git.remotes import RemoteAccess, open_remote
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, say
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import (
     WorkstreamError,
@@ -78,9 +79,10 @@ def _provision(
     confirm: Callable[[], None] | None,
     tell: Callable[[int, int, int], None] | None,
 ) -> None:
-    repository = open_repository(lane.repo_path)
-    look_around(repository, lane, lane_timeout_s=lane_timeout_s)
-    end = open_remote(repository, access)
+    with Step("look"):
+        repository = open_repository(lane.repo_path)
+        look_around(repository, lane, lane_timeout_s=lane_timeout_s)
+        end = open_remote(repository, access)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
         if confirm is not None:
             confirm()
@@ -94,8 +96,11 @@ def _provision(
                     end.push(
                         update.branch, str(update.new), expected=None, announce=update.announce
                     )
-                set_upstream(repository, lane.branch, remote=access.remote)
-                finish(run)
+                with Step("configure"):
+                    set_upstream(repository, lane.branch, remote=access.remote)
+                with Step("hand out"):
+                    finish(run)
+                say(lane.branch)
         except WorkstreamError as error:
             undo(run, error)
             raise

@@ -16,6 +16,7 @@ from agentrelay.workstream._git.remotes import RefUpdate, RemoteAccess, RemoteEn
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._provision import provision
@@ -49,6 +50,7 @@ class _Job:
     Attributes:
         lane: Names and paths.
         runtime: The runtime to fill in.
+        verb: What says how far it is.
         tell: Whom to tell how far its files are.
         begun: Its steps, once it is held.
         update: The push it needs, once that is known.
@@ -57,6 +59,7 @@ class _Job:
 
     lane: Lane
     runtime: WorkstreamRuntime
+    verb: Verb
     tell: Callable[[int, int, int], None] | None = None
     begun: Provision | None = None
     update: RefUpdate | None = None
@@ -70,7 +73,7 @@ class _Job:
 
 
 def provision_all(
-    wanted: Sequence[tuple[Lane, WorkstreamRuntime]],
+    wanted: Sequence[tuple[Lane, WorkstreamRuntime, Verb]],
     *,
     access: RemoteAccess,
     lane_timeout_s: float,
@@ -80,7 +83,7 @@ def provision_all(
     """Prepare lanes of one repository.
 
     Args:
-        wanted: The lanes, each once, with their runtimes.
+        wanted: The lanes, each once, with their runtimes and what says how far they are.
         access: How to reach the remote.
         lane_timeout_s: Longest wait for other holders of the lanes, all together, in
             seconds; anew for each round of lanes.
@@ -90,8 +93,9 @@ def provision_all(
     Returns:
         In the same order ``None``, or what stopped the lane.
     """
-    jobs = [_Job(lane, runtime, teller(runtime, listener)) for lane, runtime in wanted]
+    jobs = [_Job(lane, runtime, verb, teller(runtime, listener)) for lane, runtime, verb in wanted]
     for job in jobs:
+        job.verb.say(job.lane.branch)
         _attempt(job, lambda job: check_own_base(job.lane, job.runtime))
     for some in rounds([job for job in jobs if job.error is None]):
         try:
@@ -140,12 +144,14 @@ class _Round:
         """
         repository = self._crew.repository
         for job in self._jobs:
-            _attempt(
-                job, lambda job: look_around(repository, job.lane, lane_timeout_s=lane_timeout_s)
-            )
+            _attempt(job, lambda job: _look(job, repository, lane_timeout_s))
         end = open_remote(repository, self._access)
         with ExitStack() as stack:
-            lanes = {number: job.lane for number, job in enumerate(self._jobs) if not job.error}
+            lanes = {
+                number: (job.lane, job.verb)
+                for number, job in enumerate(self._jobs)
+                if not job.error
+            }
             busy = hold_lanes(repository, lanes, timeout_s=lane_timeout_s, stack=stack)
             for number, error in busy.items():
                 self._jobs[number].error = error
@@ -168,8 +174,11 @@ class _Round:
         self._each(lambda job, _: _make(job, there))
         self._push(end)
         branches = [job.lane.branch for job in self._left]
-        self._for_all(lambda: set_upstreams(end.repository, branches, remote=self._access.remote))
-        self._each(lambda job, _: finish(job.run))
+        with Step("configure"):
+            self._for_all(
+                lambda: set_upstreams(end.repository, branches, remote=self._access.remote)
+            )
+        self._each(lambda job, _: _finish(job))
 
     def _push(self, end: RemoteEnd) -> None:
         """Push what the remote lacks, in one exchange; a refused lane is the only one stopped."""
@@ -219,11 +228,24 @@ class _Round:
         if not left:
             return
         try:
-            with repository_failures(f"prepare {len(left)} lanes", path=self._crew.repository.path):
+            what = "a lane" if len(left) == 1 else f"{len(left)} lanes"
+            with repository_failures(f"prepare {what}", path=self._crew.repository.path):
                 action()
         except WorkstreamError as error:
             for job in left:
                 _stop(job, copied(error) if len(left) > 1 else error)
+
+
+def _look(job: _Job, repository: OpenRepository, lane_timeout_s: float) -> None:
+    """Refuse what is plainly in the way."""
+    with Step("look"):
+        look_around(repository, job.lane, lane_timeout_s=lane_timeout_s)
+
+
+def _finish(job: _Job) -> None:
+    """Hand the lane out."""
+    with Step("hand out"):
+        finish(job.run)
 
 
 def _begin(job: _Job, own: OpenRepository, end: RemoteEnd) -> None:
@@ -240,7 +262,10 @@ def _make(job: _Job, there: Mapping[str, str | None]) -> None:
 def _attempt(job: _Job, action: Callable[[_Job], None]) -> None:
     """Do something for one lane; its failure stops this one alone."""
     try:
-        with repository_failures(f"prepare lane '{job.lane}'", path=job.lane.repo_path):
+        with (
+            job.verb.active(),
+            repository_failures(f"prepare lane '{job.lane}'", path=job.lane.repo_path),
+        ):
             action(job)
     except Exception as error:  # noqa: BLE001 - each lane has a result of its own
         _stop(job, error)

@@ -32,6 +32,7 @@ from agentrelay.workstream._git.worktrees import (
     unlock_entry,
 )
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import (
     LaneConflictError,
@@ -195,10 +196,11 @@ def make(run: Provision, there: Mapping[str, str | None]) -> None:
     if tip is None and entry is None and remote_tip is None:
         # Nothing stands: whatever the signals say is of an earlier run.
         retire_signals(runtime, lane)
-    start = _start(run, tip, entry, remote_tip, base)
-    _record_names(run, base, remote_tip)
-    _ensure_branch(run, tip, entry, start=start)
-    with repository.metadata_section():
+    with Step("branch"):
+        start = _start(run, tip, entry, remote_tip, base)
+        _record_names(run, base, remote_tip)
+        _ensure_branch(run, tip, entry, start=start)
+    with Step("worktree"), repository.metadata_section():
         exclude_lane_directories(repository)
         entry = _ensure_entry(run, entry)
         repair_entry(repository, entry)

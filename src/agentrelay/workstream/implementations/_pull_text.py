@@ -49,7 +49,7 @@ _MOST_MERGE_LINES: Final = 50
 _FOLDED_LINES: Final = 12
 _FOLDED_CHARACTERS: Final = 1_000
 
-_LEADING_BLANKS: Final = re.compile(r"(?:[ \t]*+\n)*+")
+_LEADING_BLANKS: Final = re.compile(r"(?:[ \t]*+\n)*")
 
 _MORE: Final = "[…]"
 _NOTICE: Final = "_Parts of this text were left out: GitHub limits its length._"

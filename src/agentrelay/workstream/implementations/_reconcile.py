@@ -17,6 +17,7 @@ from agentrelay.workstream._git.remotes import RemoteAccess
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._lane import check_branch_name, trash_dir_of
 from agentrelay.workstream._redact import redact
+from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.core._signals import sweep_torn
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamState
 from agentrelay.workstream.core.workstream import WorkstreamSpec
@@ -76,7 +77,8 @@ def reconcile_lanes(
         WorkstreamError: As documented there.
     """
     repository = open_repository(repo_path)
-    found = survey(repository, graph=graph, access=access, run_dir=run_dir)
+    with Step("survey"):
+        found = survey(repository, graph=graph, access=access, run_dir=run_dir)
     means = _Means(repository, access, api, run_dir, lane_timeout_s, ignored_limit_bytes)
     lanes = [_name(stranger) for stranger in found.strangers]
     for traces, way in found.lanes:
@@ -95,7 +97,8 @@ def reconcile_lanes(
                 sweep_torn(lane.signal_dir)
         lanes.append(lane)
     concerns = list(found.concerns)
-    leftovers, stuck = _sweep(repository, concerns, dry_run=dry_run)
+    with Step("sweep"):
+        leftovers, stuck = _sweep(repository, concerns, dry_run=dry_run)
     lanes.sort(key=lambda lane: (lane.graph, lane.workstream_id))
     return Reconciliation(tuple(lanes), leftovers, stuck, tuple(map(redact, concerns)))
 
@@ -159,9 +162,12 @@ def _act(lane: FoundLane, traces: Traces, way: Way, means: _Means, found: Survey
         return _with(lane, LaneOutcome.FAILED, concern)
     runtime = _runtime(traces)
     before = runtime.artifacts.concerns
+    name, step = ("teardown", _remove)
+    if lane.kind is LaneKind.RESUMABLE:
+        name, step = "prepare", _complete
     try:
-        step = _complete if lane.kind is LaneKind.RESUMABLE else _remove
-        outcome = step(traces, way, means, runtime)
+        with Verb(name, lane.graph, lane.workstream_id):
+            outcome = step(traces, way, means, runtime)
     except LaneBusyError as error:
         return _with(replace(lane, kind=LaneKind.BUSY), LaneOutcome.LEFT, *before, error.message)
     except WorkstreamError as error:

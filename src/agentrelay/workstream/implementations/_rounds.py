@@ -6,14 +6,16 @@ import copy
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from agentrelay.workstream._git.repository import OpenRepository, open_repository
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Verb, carried
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._lane_record import lane_lock
 
@@ -54,7 +56,11 @@ def _open_files() -> int:
 
 
 def hold_lanes(
-    repository: OpenRepository, lanes: dict[K, Lane], *, timeout_s: float, stack: ExitStack
+    repository: OpenRepository,
+    lanes: Mapping[K, tuple[Lane, Verb]],
+    *,
+    timeout_s: float,
+    stack: ExitStack,
 ) -> dict[K, WorkstreamError]:
     """Hold lanes until a stack is closed; those that cannot be held are returned with why.
 
@@ -63,16 +69,17 @@ def hold_lanes(
 
     Args:
         repository: Their repository.
-        lanes: The lanes, by whatever the caller calls them.
+        lanes: The lanes and what says how far they are, by whatever the caller calls them.
         timeout_s: Longest wait for all of them together, in seconds.
         stack: Lets go of them.
     """
     ends_at = time.monotonic() + timeout_s
     refused: dict[K, WorkstreamError] = {}
-    for key, lane in sorted(lanes.items(), key=lambda item: item[1].admin_name):
+    for key, (lane, verb) in sorted(lanes.items(), key=lambda item: item[1][0].admin_name):
         left_s = round(min(timeout_s, max(0.0, ends_at - time.monotonic())), 3)
         try:
-            stack.enter_context(lane_lock(repository, lane, timeout_s=left_s))
+            with verb.active():
+                stack.enter_context(lane_lock(repository, lane, timeout_s=left_s))
         except WorkstreamError as error:
             refused[key] = error
     return refused
@@ -134,7 +141,8 @@ class Crew:
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="lanes") as pool:
             try:
-                for future in [pool.submit(work, number) for number in range(workers)]:
+                works = [carried(partial(work, number)) for number in range(workers)]
+                for future in [pool.submit(one) for one in works]:
                     future.result()
             except BaseException:
                 # Also an interrupt of the caller's own thread.

@@ -7,6 +7,7 @@ from agentrelay.workstream._github.moves import new_address
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._github.retargeting import open_pull_into
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations._access import ApiAccess, renamed
@@ -47,7 +48,8 @@ def why_branches_stay(
         return None
     must_know = is_github and not (is_merged and remembered is not None)
     try:
-        with (api if must_know else api.impatient()).client(address) as client:
+        client_of = api if must_know else api.impatient()
+        with Step("ask GitHub"), client_of.client(address) as client:
             try:
                 return _own(lane, client, api, is_merged=is_merged) or _into(lane, client, api)
             finally:

@@ -18,6 +18,7 @@ from agentrelay.workstream._github.failures import is_no_commits
 from agentrelay.workstream._github.opening import Opened, open_pull
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, say
 from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
 from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
 from agentrelay.workstream.implementations._access import ApiAccess, renamed
@@ -46,8 +47,9 @@ def submit(
     Raises:
         WorkstreamError: As documented there.
     """
-    repository = open_repository(lane.repo_path)
-    end = open_remote(repository, access)
+    with Step("look"):
+        repository = open_repository(lane.repo_path)
+        end = open_remote(repository, access)
     # Before anything is pushed: a remote that is no GitHub is an error without effects.
     address = api.address(end.url)
     with lane_lock(repository, lane, timeout_s=lane_timeout_s):
@@ -61,14 +63,17 @@ def submit(
             return
         with api.client(address) as client:
             try:
-                opened = _settle(
-                    runtime, lane, client, tip, draft=draft, head_full_name=api.head_full_name
-                )
+                with Step("find or open the pull request"):
+                    opened = _settle(
+                        runtime, lane, client, tip, draft=draft, head_full_name=api.head_full_name
+                    )
                 _record(runtime, lane, opened)
                 if opened is not None and opened.pull.state == "open":
                     # Not before the lane's end is on record: a crash here is completed by
                     # asking for what is missing.
-                    for remark in add_extras(client, opened.pull, extras, is_new=opened.is_new):
+                    with Step("ask for what it lacks"):
+                        remarks = add_extras(client, opened.pull, extras, is_new=opened.is_new)
+                    for remark in remarks:
                         record_concern(runtime, remark)
             finally:
                 if (moved := renamed(client)) is not None:
@@ -82,6 +87,7 @@ def _record(runtime: WorkstreamRuntime, lane: Lane, opened: Opened | None) -> No
             _nothing_to_merge(runtime, lane)
             return
         pull = opened.pull
+        say(pull.url)
         for remark in opened.remarks:
             record_concern(runtime, remark)
         runtime.clear_failure()
@@ -169,6 +175,7 @@ def _nothing_to_merge(runtime: WorkstreamRuntime, lane: Lane) -> None:
         f"'{lane.branch}' has no commits ahead of '{runtime.spec.merge_target_branch}': "
         "nothing to merge, no pull request was opened",
     )
+    say("nothing to merge")
     runtime.clear_failure()
     runtime.mark_merged()
 

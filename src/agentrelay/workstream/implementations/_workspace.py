@@ -24,6 +24,7 @@ from agentrelay.workstream._git.sweep import sweep_own_dir
 from agentrelay.workstream._git.tree_status import newer_tip, read_status, tips_apart
 from agentrelay.workstream._git.worktree_entries import Entry, entry_at, git_file_target
 from agentrelay.workstream._lane import WORKTREES_DIR, Lane, split_admin_name
+from agentrelay.workstream._steps import Step, say
 from agentrelay.workstream.core import _signals
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.core.workstream import WorkstreamSpec
@@ -61,6 +62,13 @@ def find_lane(
     Raises:
         WorkstreamError: As documented there.
     """
+    with Step("look"):
+        return _find_lane(named)
+
+
+def _find_lane(
+    named: WorkstreamRuntime | str | os.PathLike[str],
+) -> tuple[WorkstreamRuntime, Lane, str]:
     runtime = named if isinstance(named, WorkstreamRuntime) else _runtime_around(named)
     worktree_path = runtime.state.worktree_path
     if worktree_path is None or runtime.state.branch_name is None:
@@ -191,8 +199,8 @@ def look(lane: Lane, spec: WorkstreamSpec, *, remote: str) -> LaneStatus:
     """
     from agentrelay.workstream.implementations.workstream_workspace import LaneStatus
 
-    repository, entry = standing(lane)
-    with repository_failures("read the status", path=lane.worktree_path):
+    with Step("look"), repository_failures("read the status", path=lane.worktree_path):
+        repository, entry = standing(lane)
         tree = read_status(repository.handle)
 
         def counts() -> LaneStatus:
@@ -255,7 +263,8 @@ def record(
     if signing_key is not None:
         signer = load_signer(standing(workspace._lane)[0], signing_key)  # noqa: SLF001 - the other half of the class
     if before is not None:
-        before(workspace)
+        with Step("call before()"):
+            before(workspace)
     with held(workspace) as (repository, lane):
         own = Person(f"agentrelay lane {lane}", f"{lane.workstream_id}.{lane.graph}@{_NOWHERE}")
         with repository_failures("find out who commits", path=repository.path):
@@ -267,10 +276,13 @@ def record(
             )
         tip_of(repository, lane)
         wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes, signer)
-        commit_id = make_commit(repository, lane.branch_ref, wish)
+        with Step("commit"):
+            commit_id = make_commit(repository, lane.branch_ref, wish)
         made = commit_info(repository, commit_id)
+    say(commit_id)
     if after is not None:
-        after(made)
+        with Step("call after()"):
+            after(made)
     return made
 
 
@@ -281,5 +293,5 @@ def settle(workspace: LaneWorkspace, paths: Sequence[str | os.PathLike[str]]) ->
         WorkstreamError: As documented there.
     """
     chosen = relative_paths(workspace.path, paths)
-    with held(workspace) as (repository, _):
+    with held(workspace) as (repository, _), Step("resolve"):
         return mark_resolved(repository, chosen)

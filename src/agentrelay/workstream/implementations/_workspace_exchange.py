@@ -12,6 +12,7 @@ from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
 from agentrelay.workstream._git.repository import open_repository
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Step, say
 from agentrelay.workstream.errors import LaneConflictError, PushRejectedError
 from agentrelay.workstream.implementations._refusals import diverged
 from agentrelay.workstream.implementations._workspace import held, standing, tip_of
@@ -58,6 +59,7 @@ def send(workspace: LaneWorkspace) -> str:
                 hint="Pull first." if ahead else "Bring both together, then push again.",
             )
         remote.push(lane.branch, tip, expected=expected)
+        say(tip)
         return tip
 
 
@@ -89,7 +91,9 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
                 obstacle=lane.worktree_path,
                 hint="Finish it or give it up, then pull again. Nothing was changed.",
             )
-        fast_forward(
-            repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
-        )
+        say(there)
+        with Step("follow"):
+            fast_forward(
+                repository, lane.branch_ref, tip=tip, target=there, message="pull: Fast-forward"
+            )
         return commits_between(history, tip, there)

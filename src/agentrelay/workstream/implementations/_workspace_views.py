@@ -16,6 +16,7 @@ from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.locks import reading
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.tree_status import newer_tip
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import RepositoryError
 from agentrelay.workstream.implementations._workspace import standing
 
@@ -47,7 +48,7 @@ def show_changes(workspace: LaneWorkspace, against: str) -> LaneDiff:
             )
         return diff_between(repository, base, tip)
 
-    with repository_failures("compare", path=workspace.path):
+    with Step("compare"), repository_failures("compare", path=workspace.path):
         return reading(attempt, torn=is_torn)
 
 
@@ -71,7 +72,7 @@ def list_commits(
         other = _other(workspace, history, against)
         return commits_between(history, other, _head(repository), most=most)
 
-    with repository_failures("list commits", path=workspace.path):
+    with Step("list commits"), repository_failures("list commits", path=workspace.path):
         return reading(attempt, torn=is_torn)
 
 

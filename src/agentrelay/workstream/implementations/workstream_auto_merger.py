@@ -9,8 +9,9 @@ from typing import Literal, Optional
 
 from agentrelay.workstream._durations import check_whole_seconds
 from agentrelay.workstream._policy import RetryPolicy
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.core.merge import MergeCheck
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import TokenSource, seal_token
 from agentrelay.workstream.errors import RepositoryError
 
@@ -95,32 +96,35 @@ class GhIntegrationAutoMerger:
         from agentrelay.workstream.implementations._merge_lane import MergePlan, merge_lane
         from agentrelay.workstream.implementations._settings import check_artifacts
 
-        check_whole_seconds("api_timeout_s", self.api_timeout_s)
-        _check_choice("method", self.method, ("merge", "squash", "rebase"))
-        _check_choice("pending_checks", self.pending_checks, ("github", "caller"))
-        accepted: object = self.accepted_concerns
-        if isinstance(accepted, str | bytes) or not isinstance(accepted, Collection):
-            raise RepositoryError(
-                "accepted_concerns is no list of texts",
-                hint="Pass a list of the concerns' own words.",
+        with Verb("merge", graph_of(workstream_runtime), workstream_runtime.spec.id) as verb:
+            check_whole_seconds("api_timeout_s", self.api_timeout_s)
+            _check_choice("method", self.method, ("merge", "squash", "rebase"))
+            _check_choice("pending_checks", self.pending_checks, ("github", "caller"))
+            accepted: object = self.accepted_concerns
+            if isinstance(accepted, str | bytes) or not isinstance(accepted, Collection):
+                raise RepositoryError(
+                    "accepted_concerns is no list of texts",
+                    hint="Pass a list of the concerns' own words.",
+                )
+            api = ApiAccess(
+                self.token,
+                self.api_url,
+                self.full_name,
+                self.api_timeout_s,
+                self.policy,
+                self.head_full_name,
             )
-        api = ApiAccess(
-            self.token,
-            self.api_url,
-            self.full_name,
-            self.api_timeout_s,
-            self.policy,
-            self.head_full_name,
-        )
-        api.check()
-        check_artifacts(workstream_runtime.artifacts)
-        return merge_lane(
-            Path(self.repo_path),
-            workstream_runtime,
-            MergePlan(self.method, self.pending_checks, self.accepted_concerns),
-            access=RemoteAccess(self.remote, self.token, self.ssh_key),
-            api=api,
-        )
+            api.check()
+            check_artifacts(workstream_runtime.artifacts)
+            check = merge_lane(
+                Path(self.repo_path),
+                workstream_runtime,
+                MergePlan(self.method, self.pending_checks, self.accepted_concerns),
+                access=RemoteAccess(self.remote, self.token, self.ssh_key),
+                api=api,
+            )
+            verb.say(check.verdict.value)
+            return check
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Optional
 
 from agentrelay.workstream._durations import check_kind, listed
 from agentrelay.workstream._lane import Lane
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.core.runner import StandardWorkstreamRunner
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.errors import (
     LaneConflictError,
     LaneNameError,
@@ -74,20 +76,25 @@ def prepare_all(
     from agentrelay.workstream.implementations._settings import access_to_prepare, lane_to_prepare
 
     check_kind("preparer", preparer, GitWorkstreamPreparer)
-    given, threads = _runtimes(runtimes), _threads(workers)
-    access = access_to_prepare(preparer)
-    lanes, errors = _lanes(given, lambda runtime: lane_to_prepare(preparer, runtime))
-    _refuse_case_collisions(lanes, errors)
-    numbers = sorted(lanes)
-    found = provision_all(
-        [(lanes[number], given[number]) for number in numbers],
-        access=access,
-        lane_timeout_s=preparer.lane_timeout_s,
-        workers=threads,
-        listener=preparer.progress,
-    )
-    errors.update(zip(numbers, found, strict=True))
-    return [_prepared(runtime, errors.get(number)) for number, runtime in enumerate(given)]
+    given = _runtimes(runtimes)
+    verbs = [Verb("prepare", preparer.graph_name, runtime.spec.id) for runtime in given]
+    with _told(Verb("prepare_all", preparer.graph_name), verbs):
+        threads, access = _threads(workers), access_to_prepare(preparer)
+        lanes, errors = _lanes(given, lambda runtime: lane_to_prepare(preparer, runtime))
+        _refuse_case_collisions(lanes, errors)
+        numbers = sorted(lanes)
+        found = provision_all(
+            [(lanes[number], given[number], verbs[number]) for number in numbers],
+            access=access,
+            lane_timeout_s=preparer.lane_timeout_s,
+            workers=threads,
+            listener=preparer.progress,
+        )
+        errors.update(zip(numbers, found, strict=True))
+        return [
+            _prepared(runtime, errors.get(number), verbs[number])
+            for number, runtime in enumerate(given)
+        ]
 
 
 def teardown_all(
@@ -121,22 +128,42 @@ def teardown_all(
     from agentrelay.workstream.implementations._settings import access_to_clean_up
 
     check_kind("teardown", teardown, GitWorkstreamTeardown)
-    given, threads = _runtimes(runtimes), _threads(workers)
-    access, api = access_to_clean_up(teardown)
-    lanes, errors = _lanes(
-        given, lambda runtime: lane_of(runtime, Path(teardown.repo_path), teardown.run_dir)
-    )
-    numbers = sorted(lanes)
-    found = clean_up_all(
-        [(lanes[number], given[number]) for number in numbers],
-        access=access,
-        api=api,
-        lane_timeout_s=teardown.lane_timeout_s,
-        ignored_limit_bytes=teardown.ignored_limit_bytes,
-        workers=threads,
-    )
-    errors.update(zip(numbers, found, strict=True))
-    return [_torn_down(runtime, errors.get(number)) for number, runtime in enumerate(given)]
+    given = _runtimes(runtimes)
+    verbs = [Verb("teardown", graph_of(runtime), runtime.spec.id) for runtime in given]
+    with _told(Verb("teardown_all"), verbs):
+        threads = _threads(workers)
+        access, api = access_to_clean_up(teardown)
+        lanes, errors = _lanes(
+            given, lambda runtime: lane_of(runtime, Path(teardown.repo_path), teardown.run_dir)
+        )
+        numbers = sorted(lanes)
+        found = clean_up_all(
+            [(lanes[number], given[number], verbs[number]) for number in numbers],
+            access=access,
+            api=api,
+            lane_timeout_s=teardown.lane_timeout_s,
+            ignored_limit_bytes=teardown.ignored_limit_bytes,
+            workers=threads,
+        )
+        errors.update(zip(numbers, found, strict=True))
+        return [
+            _torn_down(runtime, errors.get(number), verbs[number])
+            for number, runtime in enumerate(given)
+        ]
+
+
+@contextmanager
+def _told(batch: Verb, verbs: Sequence[Verb]) -> Iterator[None]:
+    """Say of a batch, and of each of its lanes, that it begins; in the end, of those left."""
+    with batch:
+        try:
+            for verb in verbs:
+                verb.begin()
+            yield
+        except BaseException as stopped:
+            for verb in verbs:
+                verb.end(stopped)
+            raise
 
 
 def _runtimes(given: Iterable[WorkstreamRuntime]) -> list[WorkstreamRuntime]:
@@ -238,18 +265,23 @@ class _Done:
             raise self._error
 
 
-def _prepared(runtime: WorkstreamRuntime, error: Exception | None) -> LaneResult:
+def _prepared(runtime: WorkstreamRuntime, error: Exception | None, verb: Verb) -> LaneResult:
     """Let the standard runner draw the consequences of a prepare."""
     done = _Done(error)
     try:
-        StandardWorkstreamRunner(done, done, done).prepare(runtime)
+        with verb.active():
+            StandardWorkstreamRunner(done, done, done).prepare(runtime)
     except Exception as failed:  # noqa: BLE001 - each lane has a result of its own
+        verb.end(failed)
         return LaneResult(runtime, failed)
+    verb.end()
     return LaneResult(runtime)
 
 
-def _torn_down(runtime: WorkstreamRuntime, error: Exception | None) -> LaneResult:
+def _torn_down(runtime: WorkstreamRuntime, error: Exception | None, verb: Verb) -> LaneResult:
     """Let the standard runner draw the consequences of a teardown."""
     done = _Done(error)
-    StandardWorkstreamRunner(done, done, done).teardown(runtime)
+    with verb.active():
+        StandardWorkstreamRunner(done, done, done).teardown(runtime)
+    verb.end(error)
     return LaneResult(runtime, error)

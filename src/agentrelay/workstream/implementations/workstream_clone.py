@@ -16,6 +16,7 @@ from agentrelay.workstream._durations import (
     check_text,
 )
 from agentrelay.workstream._lane import check_branch_name
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
 __all__ = ["CloneProgress", "clone"]
@@ -82,19 +83,21 @@ def clone(
     from agentrelay.workstream._git.remotes import RemoteAccess
     from agentrelay.workstream.implementations._cloning import make_clone
 
-    check_text("url", url)
-    check_text("remote", remote)
-    if ssh_key is not None:
-        check_path("ssh_key", ssh_key)
-    check_callable("progress", progress)
-    check_seconds("network_timeout_s", network_timeout_s)
-    if branch is not None:
-        check_branch_name(branch, kind="branch")
+    with Verb("clone") as verb:
+        check_text("url", url)
+        check_text("remote", remote)
+        if ssh_key is not None:
+            check_path("ssh_key", ssh_key)
+        check_callable("progress", progress)
+        check_seconds("network_timeout_s", network_timeout_s)
+        if branch is not None:
+            check_branch_name(branch, kind="branch")
 
-    def tell(received_objects: int, total_objects: int, received_bytes: int) -> None:
-        if progress is not None:
-            progress(CloneProgress(received_objects, total_objects, received_bytes))
+        def tell(received_objects: int, total_objects: int, received_bytes: int) -> None:
+            if progress is not None:
+                progress(CloneProgress(received_objects, total_objects, received_bytes))
 
-    access = RemoteAccess(remote, seal_token(token), ssh_key, deadline_s=network_timeout_s)
-    target = Path(os.path.normpath(absolute_path("path", path)))
-    return make_clone(url, target, access, branch=branch, depth=depth, progress=tell)
+        access = RemoteAccess(remote, seal_token(token), ssh_key, deadline_s=network_timeout_s)
+        target = Path(os.path.normpath(absolute_path("path", path)))
+        verb.say(str(target))
+        return make_clone(url, target, access, branch=branch, depth=depth, progress=tell)

@@ -11,6 +11,7 @@ from typing import Optional
 
 from agentrelay.workstream._durations import absolute_path, check_seconds, check_whole_seconds
 from agentrelay.workstream._lane import check_branch_name
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
 __all__ = ["Finding", "FindingLevel", "diagnose"]
@@ -97,22 +98,23 @@ def diagnose(
     """
     from agentrelay.workstream.implementations._diagnosis import Question, examine
 
-    check_seconds("network_timeout_s", network_timeout_s)
-    check_whole_seconds("api_timeout_s", api_timeout_s)
-    check_branch_name(base_branch, kind="base branch")
-    if merge_target_branch is not None:
-        check_branch_name(merge_target_branch, kind="merge target branch")
-    question = Question(
-        repo_path=absolute_path("repo_path", repo_path),
-        remote=remote,
-        base_branch=base_branch,
-        merge_target_branch=merge_target_branch or base_branch,
-        token=seal_token(token),
-        ssh_key=ssh_key,
-        api_url=api_url,
-        full_name=full_name,
-        api_timeout_s=api_timeout_s,
-        network_timeout_s=network_timeout_s,
-        clock=clock,
-    )
-    return examine(question)
+    with Verb("diagnose"):
+        check_seconds("network_timeout_s", network_timeout_s)
+        check_whole_seconds("api_timeout_s", api_timeout_s)
+        check_branch_name(base_branch, kind="base branch")
+        if merge_target_branch is not None:
+            check_branch_name(merge_target_branch, kind="merge target branch")
+        question = Question(
+            repo_path=absolute_path("repo_path", repo_path),
+            remote=remote,
+            base_branch=base_branch,
+            merge_target_branch=merge_target_branch or base_branch,
+            token=seal_token(token),
+            ssh_key=ssh_key,
+            api_url=api_url,
+            full_name=full_name,
+            api_timeout_s=api_timeout_s,
+            network_timeout_s=network_timeout_s,
+            clock=clock,
+        )
+        return examine(question)

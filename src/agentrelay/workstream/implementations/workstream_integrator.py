@@ -9,7 +9,8 @@ from typing import Optional, Union
 
 from agentrelay.workstream._lane import Lane, check_branch_name
 from agentrelay.workstream._policy import RetryPolicy
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream._steps import Verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import TokenSource, seal_token
 from agentrelay.workstream.errors import WorkstreamError
 
@@ -113,28 +114,29 @@ class GhWorkstreamIntegrator:
         )
         from agentrelay.workstream.implementations._submit import submit
 
-        access, api = access_to_submit(self)
-        check_draft(self.draft)
-        extras = read_extras(
-            labels=self.labels,
-            reviewers=self.reviewers,
-            team_reviewers=self.team_reviewers,
-            assignees=self.assignees,
-            milestone=self.milestone,
-        )
-        check_artifacts(workstream_runtime.artifacts)
-        spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
-        if branch is None:
-            message = f"workstream '{spec.id}' has no integration branch"
-            raise WorkstreamError(message, hint="Prepare the workstream first.")
-        check_branch_name(spec.base_branch, kind="base branch")
-        check_branch_name(spec.merge_target_branch, kind="merge target branch")
-        submit(
-            Lane.from_branch(Path(self.repo_path), branch, spec.id),
-            workstream_runtime,
-            access=access,
-            api=api,
-            lane_timeout_s=self.lane_timeout_s,
-            draft=self.draft,
-            extras=extras,
-        )
+        with Verb("integrate", graph_of(workstream_runtime), workstream_runtime.spec.id):
+            access, api = access_to_submit(self)
+            check_draft(self.draft)
+            extras = read_extras(
+                labels=self.labels,
+                reviewers=self.reviewers,
+                team_reviewers=self.team_reviewers,
+                assignees=self.assignees,
+                milestone=self.milestone,
+            )
+            check_artifacts(workstream_runtime.artifacts)
+            spec, branch = workstream_runtime.spec, workstream_runtime.state.branch_name
+            if branch is None:
+                message = f"workstream '{spec.id}' has no integration branch"
+                raise WorkstreamError(message, hint="Prepare the workstream first.")
+            check_branch_name(spec.base_branch, kind="base branch")
+            check_branch_name(spec.merge_target_branch, kind="merge target branch")
+            submit(
+                Lane.from_branch(Path(self.repo_path), branch, spec.id),
+                workstream_runtime,
+                access=access,
+                api=api,
+                lane_timeout_s=self.lane_timeout_s,
+                draft=self.draft,
+                extras=extras,
+            )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Optional
 
 from agentrelay.workstream._durations import check_seconds, check_whole_seconds
 from agentrelay.workstream._policy import RetryPolicy, check_policy
+from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.core.merge import MergeCheck, MergeEvent
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import TokenSource, seal_token
 from agentrelay.workstream.errors import RepositoryError
 from agentrelay.workstream.implementations._watching import Watching
@@ -84,7 +86,10 @@ class GhIntegrationMergeChecker:
             RepositoryError: No repository at GitHub can be told from the remote, or a
                 setting is not what it should be.
         """
-        return self.check_all([workstream_runtime])[0]
+        with Verb("check", graph_of(workstream_runtime), workstream_runtime.spec.id) as verb:
+            check = self._check([workstream_runtime], self.policy)[0]
+            verb.say(f"{check.verdict.value}{': ' if check.reason else ''}{check.reason or ''}")
+            return check
 
     def check_all(self, runtimes: Iterable[WorkstreamRuntime]) -> list[MergeCheck]:
         """Look at many lanes of this repository at once.
@@ -103,7 +108,8 @@ class GhIntegrationMergeChecker:
         Raises:
             RepositoryError: As for :meth:`check_merged`.
         """
-        return self._check(list(runtimes), self.policy)
+        with Verb("check_all"):
+            return self._check(list(runtimes), self.policy)
 
     def watch(
         self,
@@ -135,12 +141,14 @@ class GhIntegrationMergeChecker:
         Raises:
             RepositoryError: As for :meth:`check_merged`.
         """
-        watching, end = self._begin(list(runtimes), until_s, every_s)
-        while watching.waiting:
-            checks, is_over = self._look(watching.waiting, end)
-            yield from watching.tell(checks, is_over=is_over, is_partial=self._is_partial)
-            if watching.waiting:
-                self.policy.wait(self._pause_s(watching, every_s, end))
+        with _told_as_watch() as verb:
+            watching, end = self._begin(list(runtimes), until_s, every_s)
+            while watching.waiting:
+                with verb.active():
+                    checks, is_over = self._look(watching.waiting, end)
+                yield from watching.tell(checks, is_over=is_over, is_partial=self._is_partial)
+                if watching.waiting:
+                    self.policy.wait(self._pause_s(watching, every_s, end))
 
     async def awatch(
         self,
@@ -170,13 +178,17 @@ class GhIntegrationMergeChecker:
         # Loads what starts programs: only who asks for it pays that.
         import asyncio
 
-        watching, end = self._begin(list(runtimes), until_s, every_s)
-        while watching.waiting:
-            checks, is_over = await asyncio.to_thread(self._look, list(watching.waiting), end)
-            for event in watching.tell(checks, is_over=is_over, is_partial=self._is_partial):
-                yield event
-            if watching.waiting:
-                await (wait or asyncio.sleep)(self._pause_s(watching, every_s, end))
+        with _told_as_watch() as verb:
+            watching, end = self._begin(list(runtimes), until_s, every_s)
+            while watching.waiting:
+                with verb.active():
+                    look = asyncio.to_thread(self._look, list(watching.waiting), end)
+                    checks, is_over = await look
+                told = watching.tell(checks, is_over=is_over, is_partial=self._is_partial)
+                for event in told:
+                    yield event
+                if watching.waiting:
+                    await (wait or asyncio.sleep)(self._pause_s(watching, every_s, end))
 
     def _begin(
         self, runtimes: list[WorkstreamRuntime], until_s: float, every_s: float
@@ -235,10 +247,27 @@ class GhIntegrationMergeChecker:
         api.check()
         if self._memory is None:
             self._memory = Memory()
-        return check_lanes(
-            Path(self.repo_path),
-            runtimes,
-            access=RemoteAccess(self.remote, self.token, self.ssh_key),
-            api=api,
-            memory=self._memory,
-        )
+        with Step("ask GitHub"):
+            return check_lanes(
+                Path(self.repo_path),
+                runtimes,
+                access=RemoteAccess(self.remote, self.token, self.ssh_key),
+                api=api,
+                memory=self._memory,
+            )
+
+
+@contextmanager
+def _told_as_watch() -> Iterator[Verb]:
+    """Say that a watch begins and how it ended; between two looks nobody is in its steps.
+
+    A generator's caller goes on in the same context, and may end it in another.
+    """
+    verb = Verb("watch")
+    verb.begin()
+    try:
+        yield verb
+    except BaseException as error:
+        verb.end(error)
+        raise
+    verb.end()

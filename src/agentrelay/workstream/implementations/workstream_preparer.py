@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.core.runtime import WorkstreamRuntime
 from agentrelay.workstream.credentials import TokenSource, seal_token
 from agentrelay.workstream.implementations.checkout_progress import CheckoutProgress, teller
@@ -88,11 +89,12 @@ class GitWorkstreamPreparer:
             lane_to_prepare,
         )
 
-        access = access_to_prepare(self)
-        provision(
-            lane_to_prepare(self, workstream_runtime),
-            workstream_runtime,
-            access=access,
-            lane_timeout_s=self.lane_timeout_s,
-            tell=teller(workstream_runtime, self.progress),
-        )
+        with Verb("prepare", self.graph_name, workstream_runtime.spec.id):
+            access = access_to_prepare(self)
+            provision(
+                lane_to_prepare(self, workstream_runtime),
+                workstream_runtime,
+                access=access,
+                lane_timeout_s=self.lane_timeout_s,
+                tell=teller(workstream_runtime, self.progress),
+            )

@@ -9,7 +9,8 @@ from typing import Optional, Union
 from agentrelay.workstream._conflicts import MergePreview
 from agentrelay.workstream._durations import check_text, listed
 from agentrelay.workstream._lane import check_branch_name
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream._steps import Step, Verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["preview_merge", "preview_pairs"]
@@ -46,21 +47,24 @@ def preview_merge(
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._previewed import look_up, previewed
 
-    source_name = _branch_of(lane)
-    target_name = lane.spec.merge_target_branch if isinstance(lane, WorkstreamRuntime) else None
-    target_name = target if target is not None else target_name
-    if target_name is None:
-        raise RepositoryError(
-            f"no target to merge {ascii(source_name)[:120]} into is known",
-            path=repo_path,
-            hint="Pass target=, or the lane's runtime.",
-        )
-    check_text("target", target_name)
-    check_branch_name(remote, kind="remote")
-    repository = with_history(open_repository(repo_path))
-    source = look_up(repository, source_name, remote=remote, is_remote_first=False)
-    into = look_up(repository, target_name, remote=remote, is_remote_first=True)
-    return previewed(InMemoryMerges(repository), source, into)
+    with _preview_of(lane):
+        source_name = _branch_of(lane)
+        target_name = lane.spec.merge_target_branch if isinstance(lane, WorkstreamRuntime) else None
+        target_name = target if target is not None else target_name
+        if target_name is None:
+            raise RepositoryError(
+                f"no target to merge {ascii(source_name)[:120]} into is known",
+                path=repo_path,
+                hint="Pass target=, or the lane's runtime.",
+            )
+        check_text("target", target_name)
+        check_branch_name(remote, kind="remote")
+        with Step("look"):
+            repository = with_history(open_repository(repo_path))
+            source = look_up(repository, source_name, remote=remote, is_remote_first=False)
+            into = look_up(repository, target_name, remote=remote, is_remote_first=True)
+        with Step("merge in memory"):
+            return previewed(InMemoryMerges(repository), source, into)
 
 
 def preview_pairs(
@@ -93,20 +97,30 @@ def preview_pairs(
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._previewed import look_up, previewed
 
-    check_branch_name(remote, kind="remote")
-    repository = with_history(open_repository(repo_path))
-    tips = [
-        look_up(repository, _branch_of(lane), remote=remote, is_remote_first=False)
-        for lane in listed("lanes", lanes)
-    ]
-    merges = InMemoryMerges(repository)
-    found = [
-        previewed(merges, later, earlier)
-        for number, earlier in enumerate(tips)
-        for later in tips[number + 1 :]
-        if not merges.is_trivially_clean(earlier.commit_id, later.commit_id)
-    ]
-    return [preview for preview in found if not preview.is_mergeable]
+    with Verb("preview_pairs"):
+        check_branch_name(remote, kind="remote")
+        with Step("look"):
+            repository = with_history(open_repository(repo_path))
+            tips = [
+                look_up(repository, _branch_of(lane), remote=remote, is_remote_first=False)
+                for lane in listed("lanes", lanes)
+            ]
+        with Step("merge in memory"):
+            merges = InMemoryMerges(repository)
+            found = [
+                previewed(merges, later, earlier)
+                for number, earlier in enumerate(tips)
+                for later in tips[number + 1 :]
+                if not merges.is_trivially_clean(earlier.commit_id, later.commit_id)
+            ]
+        return [preview for preview in found if not preview.is_mergeable]
+
+
+def _preview_of(lane: Union[WorkstreamRuntime, str]) -> Verb:
+    """Return the verb of a preview, which names the lane where it is known."""
+    if isinstance(lane, WorkstreamRuntime):
+        return Verb("preview_merge", graph_of(lane), lane.spec.id)
+    return Verb("preview_merge")
 
 
 def _branch_of(lane: Union[WorkstreamRuntime, str]) -> str:

@@ -50,6 +50,7 @@ from agentrelay.workstream._durations import (
     check_whole_seconds,
 )
 from agentrelay.workstream._lane import check_name
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
 __all__ = ["FoundLane", "LaneKind", "LaneOutcome", "Reconciliation", "reconcile"]
@@ -214,21 +215,22 @@ def reconcile(
     from agentrelay.workstream.implementations._reconcile import reconcile_lanes
     from agentrelay.workstream.implementations._settings import check_places
 
-    check_places(repo_path=repo_path, remote=remote, ssh_key=ssh_key, run_dir=run_dir)
-    check_seconds("lane_timeout_s", lane_timeout_s)
-    check_seconds("network_timeout_s", network_timeout_s)
-    check_whole_seconds("api_timeout_s", api_timeout_s)
-    check_bytes("ignored_limit_bytes", ignored_limit_bytes)
-    if graph is not None:
-        check_name(graph, kind="graph name")
-    sealed = seal_token(token)
-    return reconcile_lanes(
-        absolute_path("repo_path", repo_path),
-        graph=graph,
-        run_dir=None if run_dir is None else absolute_path("run_dir", run_dir),
-        access=RemoteAccess(remote, sealed, ssh_key, deadline_s=network_timeout_s),
-        api=ApiAccess(sealed, api_url, full_name, api_timeout_s),
-        lane_timeout_s=lane_timeout_s,
-        ignored_limit_bytes=ignored_limit_bytes,
-        dry_run=dry_run,
-    )
+    with Verb("reconcile", graph):
+        check_places(repo_path=repo_path, remote=remote, ssh_key=ssh_key, run_dir=run_dir)
+        check_seconds("lane_timeout_s", lane_timeout_s)
+        check_seconds("network_timeout_s", network_timeout_s)
+        check_whole_seconds("api_timeout_s", api_timeout_s)
+        check_bytes("ignored_limit_bytes", ignored_limit_bytes)
+        if graph is not None:
+            check_name(graph, kind="graph name")
+        sealed = seal_token(token)
+        return reconcile_lanes(
+            absolute_path("repo_path", repo_path),
+            graph=graph,
+            run_dir=None if run_dir is None else absolute_path("run_dir", run_dir),
+            access=RemoteAccess(remote, sealed, ssh_key, deadline_s=network_timeout_s),
+            api=ApiAccess(sealed, api_url, full_name, api_timeout_s),
+            lane_timeout_s=lane_timeout_s,
+            ignored_limit_bytes=ignored_limit_bytes,
+            dry_run=dry_run,
+        )

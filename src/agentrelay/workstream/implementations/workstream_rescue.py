@@ -15,6 +15,7 @@ from typing import Final, Optional, Union
 
 from agentrelay.workstream._durations import absolute_path, check_seconds
 from agentrelay.workstream._lane import check_branch_name, rescue_prefix
+from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.errors import RepositoryError
 
 __all__ = ["RescuedWork", "RestoredWork", "forget", "rescued", "restore"]
@@ -97,8 +98,10 @@ def rescued(
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._rescued import find
 
-    prefix = rescue_prefix(graph, workstream_id)
-    return find(open_repository(repo_path), prefix)
+    with Verb("rescued", graph, workstream_id):
+        prefix = rescue_prefix(graph, workstream_id)
+        with Step("find"):
+            return find(open_repository(repo_path), prefix)
 
 
 def restore(
@@ -134,20 +137,25 @@ def restore(
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._rescued import find_one, to_branch, to_directory
 
-    if branch is not None and directory is not None:
-        raise RepositoryError(
-            "cannot restore to a branch and to a directory at once",
-            path=directory,
-            hint="Name one of them; restore again for the other.",
-        )
-    if branch is not None:
-        check_branch_name(branch, kind="branch")
-    place = None if directory is None else absolute_path("directory", directory)
-    repository = open_repository(repo_path)
-    found = find_one(repository, work.ref if isinstance(work, RescuedWork) else work)
-    if place is not None:
-        return to_directory(repository, found, place)
-    return to_branch(repository, found, branch)
+    with Verb("restore") as verb:
+        if branch is not None and directory is not None:
+            raise RepositoryError(
+                "cannot restore to a branch and to a directory at once",
+                path=directory,
+                hint="Name one of them; restore again for the other.",
+            )
+        if branch is not None:
+            check_branch_name(branch, kind="branch")
+        place = None if directory is None else absolute_path("directory", directory)
+        with Step("find"):
+            repository = open_repository(repo_path)
+            found = find_one(repository, work.ref if isinstance(work, RescuedWork) else work)
+        verb.graph, verb.workstream_id = found.graph, found.workstream_id
+        verb.say(found.ref)
+        with Step("restore"):
+            if place is not None:
+                return to_directory(repository, found, place)
+            return to_branch(repository, found, branch)
 
 
 def forget(
@@ -186,21 +194,27 @@ def forget(
     from agentrelay.workstream._git.repository import open_repository
     from agentrelay.workstream.implementations._rescued import drop, find, find_named
 
-    if bool(works) == (older_than_s is not None):
-        raise RepositoryError(
-            "forget needs either what to forget or an age",
-            path=repo_path,
-            hint="Pass what rescued() returned, or older_than_s=.",
-        )
-    prefix = rescue_prefix(graph, workstream_id)
-    check_seconds("lane_timeout_s", lane_timeout_s)
-    repository = open_repository(repo_path)
-    if older_than_s is None:
-        seen = {work.ref: work for work in works if isinstance(work, RescuedWork)}
-        refs = [work.ref if isinstance(work, RescuedWork) else work for work in works]
-        # What the caller looked at is what may go, and not what the ref keeps by now.
-        doomed = [seen.get(work.ref, work) for work in find_named(repository, refs)]
-    else:
-        check_seconds("older_than_s", older_than_s)
-        doomed = [work for work in find(repository, prefix) if work.is_older_than(older_than_s)]
-    return drop(repository, doomed, lane_timeout_s=lane_timeout_s)
+    with Verb("forget", graph, workstream_id) as verb:
+        if bool(works) == (older_than_s is not None):
+            raise RepositoryError(
+                "forget needs either what to forget or an age",
+                path=repo_path,
+                hint="Pass what rescued() returned, or older_than_s=.",
+            )
+        prefix = rescue_prefix(graph, workstream_id)
+        check_seconds("lane_timeout_s", lane_timeout_s)
+        repository = open_repository(repo_path)
+        with Step("find"):
+            if older_than_s is None:
+                seen = {work.ref: work for work in works if isinstance(work, RescuedWork)}
+                refs = [work.ref if isinstance(work, RescuedWork) else work for work in works]
+                # What the caller looked at is what may go, and not what the ref keeps by now.
+                doomed = [seen.get(work.ref, work) for work in find_named(repository, refs)]
+            else:
+                check_seconds("older_than_s", older_than_s)
+                doomed = [
+                    work for work in find(repository, prefix) if work.is_older_than(older_than_s)
+                ]
+        verb.say(f"{len(doomed)} refs")
+        with Step("forget"):
+            return drop(repository, doomed, lane_timeout_s=lane_timeout_s)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Optional
 
 from agentrelay.workstream._lane import check_branch_name
+from agentrelay.workstream._steps import Verb
 from agentrelay.workstream.core.merge import MergeCheck, MergeVerdict
-from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, WorkstreamStatus, graph_of
 from agentrelay.workstream.errors import WorkstreamError
 from agentrelay.workstream.implementations.workstream_integrator import GhWorkstreamIntegrator
 
@@ -82,46 +83,47 @@ def retarget_children(
     from agentrelay.workstream.implementations._retarget import Move, Outcome, retarget
     from agentrelay.workstream.implementations._settings import access_to_submit
 
-    access, api = access_to_submit(integrator)
-    spec, branch = parent.spec, parent.state.branch_name
-    if branch is None:
-        message = f"workstream '{spec.id}' has no integration branch"
-        raise WorkstreamError(message, hint="Prepare the workstream first.")
-    if parent.status is not WorkstreamStatus.MERGED and (
-        check is None or check.verdict is not MergeVerdict.MERGED
-    ):
-        message = f"nothing says that workstream '{spec.id}' was merged: its children stay"
-        raise WorkstreamError(
-            message, hint="Pass check=, record the merge, or mark the workstream merged."
-        )
-    check_branch_name(spec.merge_target_branch, kind="merge target branch")
-    url = parent.artifacts.merge_pr_url
-    if check is not None and check.verdict is MergeVerdict.MERGED:
-        url = check.url or url
-    move = Move(branch, spec.merge_target_branch, spec.id, spec.parent_workstream_id, url)
-    results = []
-    for child in children:
-        old, outcome, error = child.spec.merge_target_branch, Outcome(), None
-        try:
-            outcome = retarget(
-                child,
-                move,
-                repo_path=Path(integrator.repo_path),
-                access=access,
-                api=api,
-                lane_timeout_s=integrator.lane_timeout_s,
+    with Verb("retarget_children", graph_of(parent), parent.spec.id):
+        access, api = access_to_submit(integrator)
+        spec, branch = parent.spec, parent.state.branch_name
+        if branch is None:
+            message = f"workstream '{spec.id}' has no integration branch"
+            raise WorkstreamError(message, hint="Prepare the workstream first.")
+        if parent.status is not WorkstreamStatus.MERGED and (
+            check is None or check.verdict is not MergeVerdict.MERGED
+        ):
+            message = f"nothing says that workstream '{spec.id}' was merged: its children stay"
+            raise WorkstreamError(
+                message, hint="Pass check=, record the merge, or mark the workstream merged."
             )
-        except Exception as stopped:  # noqa: BLE001 - each child has a result of its own
-            error = stopped
-        results.append(
-            RetargetedChild(
-                child.spec.id,
-                old,
-                child.spec.merge_target_branch,
-                outcome.url,
-                outcome.changed,
-                outcome.reason,
-                error,
+        check_branch_name(spec.merge_target_branch, kind="merge target branch")
+        url = parent.artifacts.merge_pr_url
+        if check is not None and check.verdict is MergeVerdict.MERGED:
+            url = check.url or url
+        move = Move(branch, spec.merge_target_branch, spec.id, spec.parent_workstream_id, url)
+        results = []
+        for child in children:
+            old, outcome, error = child.spec.merge_target_branch, Outcome(), None
+            try:
+                outcome = retarget(
+                    child,
+                    move,
+                    repo_path=Path(integrator.repo_path),
+                    access=access,
+                    api=api,
+                    lane_timeout_s=integrator.lane_timeout_s,
+                )
+            except Exception as stopped:  # noqa: BLE001 - each child has a result of its own
+                error = stopped
+            results.append(
+                RetargetedChild(
+                    child.spec.id,
+                    old,
+                    child.spec.merge_target_branch,
+                    outcome.url,
+                    outcome.changed,
+                    outcome.reason,
+                    error,
+                )
             )
-        )
-    return results
+        return results

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Optional
 
 from agentrelay.workstream._policy import RetryPolicy
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream._steps import Verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import TokenSource, seal_token
 
 __all__ = ["GitWorkstreamTeardown"]
@@ -84,15 +85,16 @@ class GitWorkstreamTeardown:
         from agentrelay.workstream.implementations._named_lane import lane_of
         from agentrelay.workstream.implementations._settings import access_to_clean_up
 
-        access, api = access_to_clean_up(self)
-        lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
-        if lane is None:
-            return
-        clean_up(
-            lane,
-            workstream_runtime,
-            access=access,
-            api=api,
-            lane_timeout_s=self.lane_timeout_s,
-            ignored_limit_bytes=self.ignored_limit_bytes,
-        )
+        with Verb("teardown", graph_of(workstream_runtime), workstream_runtime.spec.id):
+            access, api = access_to_clean_up(self)
+            lane = lane_of(workstream_runtime, Path(self.repo_path), self.run_dir)
+            if lane is None:
+                return
+            clean_up(
+                lane,
+                workstream_runtime,
+                access=access,
+                api=api,
+                lane_timeout_s=self.lane_timeout_s,
+                ignored_limit_bytes=self.ignored_limit_bytes,
+            )

@@ -16,7 +16,8 @@ from agentrelay.workstream._durations import (
     check_text,
 )
 from agentrelay.workstream._lane import Lane
-from agentrelay.workstream.core.runtime import WorkstreamRuntime
+from agentrelay.workstream._steps import Verb, lane_verb
+from agentrelay.workstream.core.runtime import WorkstreamRuntime, graph_of
 from agentrelay.workstream.credentials import SigningSource, TokenSource, seal_token
 from agentrelay.workstream.implementations._commit_message import Trailers
 
@@ -114,6 +115,7 @@ class LaneWorkspace:
         """Short name of the lane's branch."""
         return self._lane.branch
 
+    @lane_verb
     def status(self) -> LaneStatus:
         """Return what is in no commit, and how far the branch is from others.
 
@@ -129,6 +131,7 @@ class LaneWorkspace:
 
         return look(self._lane, self.runtime.spec, remote=self.remote)
 
+    @lane_verb
     def commit(
         self,
         message: str,
@@ -197,6 +200,7 @@ class LaneWorkspace:
             after=after,
         )
 
+    @lane_verb
     def resolve(self, paths: Sequence[Union[str, os.PathLike[str]]]) -> tuple[str, ...]:
         """Mark conflicts as resolved: what the worktree has is what was wanted.
 
@@ -216,6 +220,7 @@ class LaneWorkspace:
 
         return settle(self, paths)
 
+    @lane_verb
     def push(self) -> str:
         """Push the lane's commits; forward only, and only from where the branch was seen.
 
@@ -239,6 +244,7 @@ class LaneWorkspace:
 
         return send(self)
 
+    @lane_verb
     def pull(self) -> tuple[CommitInfo, ...]:
         """Fetch what others pushed to the lane, and follow them forward, files and all.
 
@@ -261,6 +267,7 @@ class LaneWorkspace:
 
         return fetch_and_follow(self)
 
+    @lane_verb
     def diff(self, against: Literal["base", "target", "remote", "head"] = "base") -> LaneDiff:
         """Return what the lane changed, as a pull request would show it.
 
@@ -279,6 +286,7 @@ class LaneWorkspace:
 
         return show_changes(self, against)
 
+    @lane_verb
     def log(
         self,
         against: Literal["base", "target", "remote"] = "base",
@@ -330,14 +338,18 @@ def open_lane(
     """
     from agentrelay.workstream.implementations._workspace import find_lane
 
-    runtime, names, recorded_remote = find_lane(lane)
-    return LaneWorkspace(
-        runtime,
-        remote=remote or recorded_remote,
-        token=token,
-        ssh_key=ssh_key,
-        lane_timeout_s=lane_timeout_s,
-        network_timeout_s=network_timeout_s,
-        largest_file_bytes=largest_file_bytes,
-        _lane=names,
-    )
+    with Verb("open_lane") as verb:
+        if isinstance(lane, WorkstreamRuntime):
+            verb.graph, verb.workstream_id = graph_of(lane), lane.spec.id
+        runtime, names, recorded_remote = find_lane(lane)
+        verb.graph, verb.workstream_id = names.graph, names.workstream_id
+        return LaneWorkspace(
+            runtime,
+            remote=remote or recorded_remote,
+            token=token,
+            ssh_key=ssh_key,
+            lane_timeout_s=lane_timeout_s,
+            network_timeout_s=network_timeout_s,
+            largest_file_bytes=largest_file_bytes,
+            _lane=names,
+        )

@@ -1,0 +1,162 @@
+"""Who hears what is done: listeners of a context, listeners of the process, and the log.
+
+All of them get the same facts, and secrets are taken out here: whoever says something
+cannot forget it.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+from agentrelay.workstream._redact import redact
+
+if TYPE_CHECKING:
+    import logging
+
+__all__ = [
+    "DEBUG",
+    "INFO",
+    "LOGGER_NAME",
+    "WARNING",
+    "Facts",
+    "Sink",
+    "add_sink",
+    "clean",
+    "has_listeners",
+    "hearing",
+    "is_heard",
+    "remove_sink",
+    "tell",
+]
+
+# The fields of one event, by name; :class:`agentrelay.workstream.events.LaneEvent` has them all.
+Facts = dict[str, Any]
+Sink = Callable[[Facts], None]
+
+LOGGER_NAME: Final = "agentrelay.workstream"
+# Those of logging, which is imported when somebody else has done so.
+DEBUG, INFO, WARNING = 10, 20, 30
+# A detail is for one line of a log.
+_LONGEST_DETAIL: Final = 1_000
+
+_sinks: ContextVar[tuple[Sink, ...]] = ContextVar("_sinks", default=())
+# What a listener does itself is not told: it would be told of that, too, without end.
+_telling: ContextVar[bool] = ContextVar("_telling", default=False)
+
+# Replaced, never changed: whoever tells something reads it once, without the lock.
+_everywhere: tuple[Sink, ...] = ()
+_changing: Final = threading.Lock()
+_logger: logging.Logger | None = None
+
+
+@contextmanager
+def hearing(sink: Sink) -> Iterator[None]:
+    """Tell somebody what is done in a ``with`` block, in this context only."""
+    token = _sinks.set((*_sinks.get(), sink))
+    try:
+        yield
+    finally:
+        _sinks.reset(token)
+
+
+def add_sink(sink: Sink) -> None:
+    """Tell somebody what is done in this process from now on."""
+    global _everywhere  # noqa: PLW0603 - it is the process that is listened to
+    with _changing:
+        _everywhere = (*_everywhere, sink)
+
+
+def remove_sink(sink: Sink) -> None:
+    """Tell somebody no more; harmless where nobody did."""
+    global _everywhere  # noqa: PLW0603 - as above
+    with _changing:
+        _everywhere = tuple(other for other in _everywhere if other is not sink)
+
+
+def has_listeners() -> bool:
+    """Tell whether anybody but the log would hear something."""
+    return bool(_everywhere or _sinks.get())
+
+
+def _find_logger() -> logging.Logger | None:
+    """Return the logger, or ``None`` while nobody in this process logs anything."""
+    global _logger  # noqa: PLW0603 - made on first use: importing logging takes milliseconds
+    if _logger is None and sys.modules.get("logging") is not None:
+        import logging
+
+        logger = logging.getLogger(LOGGER_NAME)
+        # A library does not print: without it, warnings of nobody's appear on stderr.
+        logger.addHandler(logging.NullHandler())
+        _logger = logger
+    return _logger
+
+
+def is_heard(level: int) -> bool:
+    """Tell whether anybody would hear of something of this level."""
+    if _everywhere or _sinks.get():
+        return True
+    logger = _logger or _find_logger()
+    return logger is not None and logger.isEnabledFor(level)
+
+
+def tell(facts: Facts, *, level: int) -> None:
+    """Tell everybody, now.
+
+    Args:
+        facts: The fields of an event but for the time; the detail is made clean here,
+            names are clean already.
+        level: Level of the log; 0 for what is not logged.
+    """
+    facts["at"] = time.time()
+    facts["detail"] = clean(facts["detail"])
+    logger = _find_logger()
+    if level and logger is not None and logger.isEnabledFor(level):
+        # A filter or a record factory of the program's may fail; the lane is not theirs.
+        with suppress(Exception):
+            logger.log(level, "%s", _sentence(facts), extra=facts)
+    if _telling.get():
+        return
+    token = _telling.set(True)
+    try:
+        for sink in (*_sinks.get(), *_everywhere):
+            sink(facts)
+    finally:
+        _telling.reset(token)
+
+
+def clean(value: object) -> str | None:
+    """Return a text as it is told: on one line, not too long, and without secrets."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        # A name that is none is about to be refused; its words may be anything.
+        return f"({type(value).__name__})"
+    text = redact(value)
+    if not text.isprintable():
+        text = " ".join(text.split())
+        # What could act on a terminal, or cannot be encoded, as Python spells it.
+        text = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return text if len(text) <= _LONGEST_DETAIL else f"{text[:_LONGEST_DETAIL]}..."
+
+
+def _sentence(facts: Facts) -> str:
+    """Return the facts as a log shows them."""
+    names = [facts["graph"], facts["workstream_id"]]
+    lane = "/".join(name for name in names if name is not None)
+    words = [facts["verb"], *([lane] if lane else [])]
+    if facts["step"] is not None:
+        words[-1] += ":"
+        words.append(facts["step"])
+    words.append(facts["outcome"])
+    if facts["duration_s"] is not None:
+        words.append(f"after {facts['duration_s']:.3f} s")
+    if facts["size_bytes"] is not None:
+        words.append(f"({facts['size_bytes']:,} bytes)")
+    sentence = " ".join(words)
+    return sentence if facts["detail"] is None else f"{sentence}: {facts['detail']}"
