@@ -97,9 +97,9 @@ def left_behind(make: Callable[[Path], None]) -> Inject:
 
 
 def _many_files(worktree: Path) -> None:
-    """Write a folder of many files."""
+    """Write a folder of many files, and yet so few that they are unlinked before the end."""
     (worktree / "many").mkdir()
-    for number in range(1000):
+    for number in range(900):
         (worktree / "many" / f"file-{number:05}").write_text("x")
 
 
@@ -299,7 +299,7 @@ def _rows() -> Iterator[Row]:
         yield row("teardown", f"the agent committed {what}", committed(make), None, **stands)
     yield row(
         "teardown",
-        "the agent left a folder of 1000 files",
+        "the agent left a folder of 900 files",
         left_behind(_many_files),
         None,
         **stands,

@@ -228,7 +228,8 @@ class _Round:
         if not left:
             return
         try:
-            with repository_failures(f"prepare {len(left)} lanes", path=self._crew.repository.path):
+            what = "a lane" if len(left) == 1 else f"{len(left)} lanes"
+            with repository_failures(f"prepare {what}", path=self._crew.repository.path):
                 action()
         except WorkstreamError as error:
             for job in left:
