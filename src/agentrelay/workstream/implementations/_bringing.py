@@ -40,7 +40,7 @@ def merge_task(
     """
     words = checked_words(method, get_args(MergeMethod), message, author)
     names = names_of(workspace._lane, task_id)  # noqa: SLF001 - the other half of the class
-    with held(workspace) as (repository, lane):
+    with held(workspace, f"merge task '{task_id}'") as (repository, lane):
         refuse_operation(lane, "merge the task again")
         source = _find(workspace, repository, lane, names, is_fetched=is_fetched)
         bench = Bench(workspace, repository, lane)

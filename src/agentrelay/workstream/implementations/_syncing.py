@@ -42,7 +42,7 @@ def sync(
             path=workspace.path,
             hint="Use the method 'merge', or leave leave_conflicts= out.",
         )
-    with held(workspace) as (repository, lane):
+    with held(workspace, "bring the base in") as (repository, lane):
         refuse_operation(lane, "sync again")
         bench = Bench(workspace, repository, lane)
         base, there = _look(workspace, bench, is_fetched=is_fetched)

@@ -96,7 +96,7 @@ def start(workspace: LaneWorkspace, task_id: str, *, is_pushed: bool) -> TaskBra
         WorkstreamError: As documented there.
     """
     names = names_of(workspace._lane, task_id)  # noqa: SLF001 - the other half of the class
-    with held(workspace) as (repository, lane):
+    with held(workspace, f"start task '{task_id}'") as (repository, lane):
         with (
             repository_failures(f"start task '{task_id}'", path=repository.path),
             tasks_lock(workspace, repository),

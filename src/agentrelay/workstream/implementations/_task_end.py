@@ -38,7 +38,7 @@ def finish(workspace: LaneWorkspace, task_id: str, *, is_everywhere: bool) -> tu
     """
     names = names_of(workspace._lane, task_id)  # noqa: SLF001 - the other half of the class
     deleted: list[str] = []
-    with held(workspace) as (repository, lane):
+    with held(workspace, f"finish task '{task_id}'") as (repository, lane):
         refuse_others(repository, lane, names)
         where = checked_out_at(repository, names.ref)
         if where is not None:

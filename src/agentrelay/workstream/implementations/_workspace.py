@@ -165,17 +165,25 @@ def standing(lane: Lane) -> tuple[OpenRepository, Entry]:
 
 
 @contextmanager
-def held(workspace: LaneWorkspace) -> Iterator[tuple[OpenRepository, Lane]]:
+def held(workspace: LaneWorkspace, doing: str) -> Iterator[tuple[OpenRepository, Lane]]:
     """Hold the lane, its worktree being on its branch.
+
+    Args:
+        workspace: Its workspace.
+        doing: What is done meanwhile, in the words of a message: ``"commit"``.
 
     Raises:
         LaneBusyError: Somebody else held it all the time.
         LaneConflictError: The worktree is not there, or on something else, or its branch is a
             symbolic ref.
+        RepositoryError: In place of what libgit2 or the file system raises in the block.
     """
     lane = workspace._lane  # noqa: SLF001 - the other half of the class
     first, _ = standing(lane)
-    with lane_lock(first, lane, timeout_s=workspace.lane_timeout_s):
+    with (
+        lane_lock(first, lane, timeout_s=workspace.lane_timeout_s),
+        repository_failures(doing, path=lane.worktree_path),
+    ):
         # Anew: whoever held it may have torn it down.
         repository, entry = standing(lane)
         sweep_own_dir(repository)
@@ -277,7 +285,7 @@ def record(
     if before is not None:
         with Step("call before()"):
             before(workspace)
-    with held(workspace) as (repository, lane):
+    with held(workspace, "commit") as (repository, lane):
         writer, committer = signers(repository, lane, named)
         tip_of(repository, lane)
         wish = CommitWish(text, chosen, writer, committer, workspace.largest_file_bytes, signer)
@@ -323,5 +331,5 @@ def settle(workspace: LaneWorkspace, paths: Sequence[str | os.PathLike[str]]) ->
         WorkstreamError: As documented there.
     """
     chosen = relative_paths(workspace.path, paths)
-    with held(workspace) as (repository, _), Step("resolve"):
+    with held(workspace, "mark conflicts as resolved") as (repository, _), Step("resolve"):
         return mark_resolved(repository, chosen)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from agentrelay.workstream._changes import CommitInfo
 from agentrelay.workstream._git.comparing import commits_between
-from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.fast_forward import fast_forward
 from agentrelay.workstream._git.history import with_history
 from agentrelay.workstream._git.remotes import RemoteAccess, RemoteEnd, open_remote
@@ -40,8 +39,7 @@ def send(workspace: LaneWorkspace) -> str:
     Raises:
         WorkstreamError: As documented there.
     """
-    failures = repository_failures(f"push '{workspace.branch}'", path=workspace.path)
-    with held(workspace) as (repository, lane), failures:
+    with held(workspace, f"push '{workspace.branch}'") as (repository, lane):
         remote, history = remote_of(workspace, lane), with_history(repository)
         tip = tip_of(repository, lane)
         expected = repository.resolve(remote.tracking_ref(lane.branch))
@@ -69,8 +67,7 @@ def fetch_and_follow(workspace: LaneWorkspace) -> tuple[CommitInfo, ...]:
     Raises:
         WorkstreamError: As documented there.
     """
-    failures = repository_failures(f"pull '{workspace.branch}'", path=workspace.path)
-    with held(workspace) as (repository, lane), failures:
+    with held(workspace, f"pull '{workspace.branch}'") as (repository, lane):
         remote, history = remote_of(workspace, lane), with_history(repository)
         there = remote.fetch([lane.branch])[lane.branch]
         if there is None:
