@@ -6,11 +6,11 @@
 The first plays in a throwaway world with a git server and a GitHub of its own; nothing leaves
 this machine. The second does the same in a clone of yours: lanes are cut from BRANCH of its
 remote and merged into it by pull requests, so give it one that may be filled. Credentials are
-found as always. Stopped anywhere, the same command goes on.
+found as always.
 
-The plan: "parser" has two tasks and a lane below it, "cli". "docs" writes the same file as
-"parser", so one of them has to follow the other. "spike" comes to nothing, and its agent
-leaves work behind that nobody committed.
+The plan: "parser" has a lane below it, "cli". "docs" writes the same file as "parser", so one
+of them has to follow the other. "spike" comes to nothing, and its agent leaves work behind
+that nobody committed.
 """
 
 from __future__ import annotations
@@ -119,7 +119,6 @@ class Orchestrator:
                 WorkstreamSpec("docs", **target),
                 WorkstreamSpec("spike", **target),
             ],
-            task_ids=["grammar", "errors"],
         )
         self.lanes = {
             spec.id: WorkstreamRuntime(self.graph.spec_for(spec.id))
@@ -168,20 +167,11 @@ class Orchestrator:
         lane.push()
 
     def _write_parser(self) -> None:
-        """Two agents, one for each task; their branches meet in the lane, in memory."""
         lane = self._open("parser")
-        _write(lane, {NOTES: "The parser reads one line at a time.\n"})
-        self._commit(lane, "Say what the parser does")
-        for task in ("grammar", "errors"):
-            branch = lane.start_task(task)
-            self._say(f"  parser: task {task} on {branch.branch}")
-        # Agents on other machines would push to these branches; here their work is a commit of
-        # the lane's own, so that the example needs no second checkout.
         _write(lane, {f"{FOLDER}/parser.py": "def parse(line): ...\n"})
         self._commit(lane, "Write the parser")
-        for task in ("grammar", "errors"):
-            lane.merge_task(task)
-            lane.finish_task(task)
+        _write(lane, {NOTES: "The parser reads one line at a time.\n"})
+        self._commit(lane, "Say what the parser does")
         lane.push()
 
     def _write_docs(self) -> None:
@@ -209,12 +199,12 @@ class Orchestrator:
             result = self._runner.integrate(lane)
             if result.error is not None:
                 raise WorkstreamError(f"integrating '{name}' failed: {result.error}")
-            self._say(f"  {lane.state.merge_pr_url} into {lane.spec.merge_target_branch}")
+            self._say(f"  {lane.artifacts.merge_pr_url} into {lane.spec.merge_target_branch}")
 
     def merge_the_parent(self) -> None:
         """Merge the parent, and let its child go where it went."""
         parent = self.lanes["parser"]
-        self._say(f"  parser: {self._runner.merge(parent).verdict}")
+        self._say(f"  parser: {self._runner.merge(parent).verdict.value}")
         below = [self.lanes[spec.id] for spec in self.graph.children("parser")]
         for child in retarget_children(parent, below, self._stage.integrator):
             if child.error is not None:
@@ -258,7 +248,7 @@ class Orchestrator:
     def _merge(self, name: str) -> None:
         lane = self.lanes[name]
         self._runner.integrate(lane)
-        self._say(f"  {name}: {self._runner.merge(lane).verdict}")
+        self._say(f"  {name}: {self._runner.merge(lane).verdict.value}")
 
     def _open(self, name: str) -> LaneWorkspace:
         return open_lane(self.lanes[name], token=self._stage.token)
@@ -269,7 +259,7 @@ class Orchestrator:
         except NothingToCommitError:
             # Done already: this run goes on where one was stopped.
             return
-        self._say(f"  {lane.workstream_id}: {made.commit_id[:12]} {made.subject}")
+        self._say(f"  {lane.runtime.spec.id}: {made.commit_id[:12]} {made.subject}")
 
 
 def _write(lane: LaneWorkspace, files: dict[str, str]) -> None:

@@ -19,10 +19,10 @@ import pytest
 from agentrelay.workstream import aio
 from agentrelay.workstream.events import EventOutcome, LaneEvent, listening
 from agentrelay.workstream.testing import World
-from tests.fault import _crash_cases, _crash_cases_after
+from tests.fault import _crash_cases, _crash_cases_after, _crash_cases_tasks
 from tests.fault._crash import Stage
 
-_CASES: Final = {**_crash_cases.CASES, **_crash_cases_after.CASES}
+_CASES: Final = {**_crash_cases.CASES, **_crash_cases_after.CASES, **_crash_cases_tasks.CASES}
 # As for crash points: "all" takes every step of every case.
 _WANTED: Final = os.environ.get("AGENTRELAY_CRASH_POINTS", "1")
 # Longer than any machine stalls.
