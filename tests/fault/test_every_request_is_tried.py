@@ -100,7 +100,7 @@ def _row_of(request: _Request) -> set[str]:
         call.title
         for call in CALLS
         if call.method == method
-        and any(re.search(call.path, asked) for asked in (full, f"{full}?state=open"))
+        and any(re.search(call.path, asked) for asked in (full, f"{full}?state=open&base=main"))
     }
 
 

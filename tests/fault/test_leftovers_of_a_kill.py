@@ -184,13 +184,13 @@ def test_a_ref_is_never_without_its_log_the_other_way_round(
     assert tip is not None
     create_ref(repository, _KEPT, tip, message="made")
 
-    def refuse(path: Path, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002 - as Path.unlink
-        if path == repository.common_dir / _KEPT:
+    def refuse(path: str | Path, *, dir_fd: int | None = None) -> None:
+        if Path(path) == repository.common_dir / _KEPT:
             raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        unlink(path, missing_ok=missing_ok)
+        unlink(path, dir_fd=dir_fd)
 
-    unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", refuse)
+    unlink = os.unlink
+    monkeypatch.setattr(os, "unlink", refuse)
     with pytest.raises(RepositoryError):
         forget(repository.path, [_KEPT])
     assert read_ref(repository.common_dir, _KEPT) == tip

@@ -299,7 +299,7 @@ PLAYS: Final[dict[str, Play]] = {
         _on_gone(lambda lane: lane.start_task("grammar")),
     ),
     "LaneWorkspace.tasks": Play(
-        "tasks", _on_lane(lambda lane: lane.tasks()), _on_gone(lambda lane: lane.tasks())
+        "tasks", _on_task(lambda lane: lane.tasks()), _on_gone(lambda lane: lane.tasks())
     ),
     "LaneWorkspace.merge_task": Play(
         "merge_task",
@@ -426,8 +426,8 @@ def public_verbs() -> Iterator[str]:
                 continue
             methods = (
                 f"{name}.{method}"
-                for method, function in vars(found).items()
-                if inspect.isfunction(function)
+                for method, function in inspect.getmembers(found, inspect.isfunction)
+                if function.__module__.startswith(library.__name__)
                 and not method.startswith("_")
                 and not inspect.isasyncgenfunction(function)
             )

@@ -60,8 +60,14 @@ _LOCKED: Final = (
     # between. Source: src/util/futils.c.
     "could not read (expected",
 )
-# The same, when the new file is the longer one and only its beginning was read.
-_TORN: Final = ("could not read (expected", "failed to parse config file")
+# The same, when the new file is the longer one and only its beginning was read. An index is
+# read in that way as well.
+_TORN: Final = (
+    "could not read (expected",
+    "failed to parse config file",
+    "invalid data in index",
+    "index signature mismatch",
+)
 _REFUSED: Final = (
     "authentication required",
     "too many redirects or authentication replays",
@@ -133,9 +139,10 @@ def is_locked(error: Exception) -> bool:
 
 
 def is_torn(error: Exception) -> bool:
-    """Return whether a failure may mean that the configuration was replaced while it was read.
+    """Return whether a failure may mean that a file was replaced while it was read.
 
-    libgit2 looks at the file again whenever it wants a value, so anything it does may fail so.
+    libgit2 looks at the configuration again whenever it wants a value, so anything it does may
+    fail so; and at the index whenever it compares.
 
     Args:
         error: libgit2's failure, or its translation, which has its words.

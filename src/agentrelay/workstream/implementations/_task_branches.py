@@ -32,6 +32,7 @@ from agentrelay.workstream._lane import (
     task_branch,
     task_prefix,
 )
+from agentrelay.workstream._steps import Step
 from agentrelay.workstream.errors import LaneConflictError, LaneNameError
 from agentrelay.workstream.implementations._workspace import held, standing, tip_of
 from agentrelay.workstream.implementations._workspace_exchange import remote_of
@@ -216,7 +217,7 @@ def list_tasks(workspace: LaneWorkspace) -> tuple[TaskBranch, ...]:
     repository, _ = standing(workspace._lane)  # noqa: SLF001 - the other half of the class
     lane = workspace._lane  # noqa: SLF001 - the other half of the class
     tracking = f"refs/remotes/{workspace.remote}/"
-    with repository_failures("list tasks", path=repository.path):
+    with Step("look"), repository_failures("list tasks", path=repository.path):
         below = f"{BRANCH_PREFIX}{lane.graph}/"
         found = reading(
             lambda: tips_below(repository, _HEADS + below, tracking + below), torn=is_torn
