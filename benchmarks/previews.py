@@ -1,11 +1,11 @@
 """Previews of merges against ``git merge-tree``, as ratios within one run.
 
-A bare repository of 2,000 files with two branches that change a tenth of them each, once apart
+A bare repository of many files with two branches that change a tenth of them each, once apart
 from each other and once in the same lines; and fifty branches, all pairs of them. Both ways of
 asking are taken in turn, each from nothing: ours opens the repository, git starts. Printed are
 medians; below one is a gain.
 
-    python benchmarks/previews.py [ROUNDS]
+    python benchmarks/previews.py [FILES] [ROUNDS]
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from pathlib import Path
 from agentrelay.workstream import preview_merge, preview_pairs
 from agentrelay.workstream.testing import commit_files, create_bare_repository
 
-FILES = 2000
 LANES = 50
 TEXT = "".join(f"line {number}\n" for number in range(40))
 
@@ -56,24 +55,25 @@ def ask_git(repo: Path, pairs: list[tuple[str, str]]) -> int:
 
 def main() -> None:
     """Measure each case in turn, and print the ratios."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    files = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 7  # noqa: PLR2004 - the second argument
     lanes = [f"lane{number}" for number in range(LANES)]
     with tempfile.TemporaryDirectory() as directory:
         repo = create_bare_repository(Path(directory) / "repo.git")
-        commit_files(repo, {name_of(n): TEXT for n in range(FILES)}, message="Start")
-        edit(repo, "ours", range(0, FILES, 10), 3)
-        edit(repo, "apart", range(0, FILES, 10), 30)
-        edit(repo, "clash", range(0, FILES, 10), 3)
+        commit_files(repo, {name_of(n): TEXT for n in range(files)}, message="Start")
+        edit(repo, "ours", range(0, files, 10), 3)
+        edit(repo, "apart", range(0, files, 10), 30)
+        edit(repo, "clash", range(0, files, 10), 3)
         for number, lane in enumerate(lanes):
             # Each has forty files of its own, and the last two have some in common.
             start = min(number, LANES - 2) * 40
             edit(repo, lane, range(start, start + 40), 5)
         cases: dict[str, tuple[Callable[[], int], list[tuple[str, str]]]] = {
-            "clean, 200 files merged": (
+            f"clean, {files // 10} files merged": (
                 lambda: int(not preview_merge(repo, "ours", target="apart").is_mergeable),
                 [("apart", "ours")],
             ),
-            "200 files in conflict": (
+            f"{files // 10} files in conflict": (
                 lambda: int(not preview_merge(repo, "ours", target="clash").is_mergeable),
                 [("clash", "ours")],
             ),
@@ -82,7 +82,7 @@ def main() -> None:
                 list(combinations(lanes, 2)),
             ),
         }
-        print(f"{FILES} files, {rounds} rounds, in {tempfile.gettempdir()}")
+        print(f"{files} files, {rounds} rounds, in {tempfile.gettempdir()}")
         print(f"{'case':26}  {'ours ms':>8}  {'git ms':>8}  {'ratio':>6}")
         for name, (ours, pairs) in cases.items():
             times: tuple[list[float], list[float]] = ([], [])
