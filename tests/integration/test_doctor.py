@@ -28,6 +28,7 @@ from agentrelay.workstream import (
     WorkstreamSpec,
     diagnose,
 )
+from agentrelay.workstream._lane import RESCUE_PREFIX
 from agentrelay.workstream.testing import refs
 from tests.integration._doctor import ask, levels, picture, problems, skipped
 
@@ -86,8 +87,15 @@ def _litter(repo: Path) -> dict[str, Path]:
     dead = left["a lock whose holder is gone"] = own / "held" / "dead"
     dead.parent.mkdir(exist_ok=True)
     dead.touch()
+    log = left["the log of a rescue ref that is not there"] = _logs_of_rescue(repo) / "gone"
+    log.parent.mkdir(parents=True)
+    log.touch()
     _age(*left.values())
     return left
+
+
+def _logs_of_rescue(repo: Path) -> Path:
+    return repo / ".git" / "logs" / RESCUE_PREFIX
 
 
 def test_a_healthy_repository_has_no_problem(agentrelay_world: World, cloned_repo: Path) -> None:
@@ -397,7 +405,7 @@ def test_leftovers_are_named_for_what_they_are(agentrelay_world: World, cloned_r
         assert found["leftovers"].level is FindingLevel.NOTE
         assert f"'{path}' ({what})" in found["leftovers"].sentence
     _age(*left.values())
-    assert "and 2 more" in ask(agentrelay_world, cloned_repo)["leftovers"].sentence
+    assert "and 3 more" in ask(agentrelay_world, cloned_repo)["leftovers"].sentence
 
 
 def test_a_lane_that_somebody_is_making_is_no_leftover(
@@ -410,6 +418,7 @@ def test_a_lane_that_somebody_is_making_is_no_leftover(
     lock.touch()
     later = {"clock": lambda: time.time() + 3600}
     shutil.rmtree(cloned_repo / ".worktrees")
+    shutil.rmtree(_logs_of_rescue(cloned_repo))
     for name in ("new-abc", "trash", "held"):
         shutil.rmtree(lock.parent.parent / name)
     with lock.open("rb") as stream:

@@ -27,14 +27,12 @@ class ObstructedError(Exception):
 
     Attributes:
         paths: What it is, in order.
-        is_halfway: Whether something else was written before.
     """
 
     def __init__(self, paths: Sequence[str]) -> None:
         """Carry the paths to who words the refusal."""
         super().__init__(", ".join(paths))
         self.paths = list(paths)
-        self.is_halfway = False
 
 
 class _Notes(pygit2.CheckoutCallbacks):

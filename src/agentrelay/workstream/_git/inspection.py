@@ -19,8 +19,10 @@ import pygit2
 from agentrelay.workstream._git.config_names import config_entries
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.lockfile import is_held
+from agentrelay.workstream._git.refs import dead_logs_below
 from agentrelay.workstream._git.repository import OpenRepository
 from agentrelay.workstream._git.worktree_entries import entries
+from agentrelay.workstream._lane import RESCUE_PREFIX
 
 __all__ = [
     "MINIMUM",
@@ -147,6 +149,8 @@ def find_leftovers(
     found |= dict.fromkeys(own_dir.glob("new-*"), "an entry that was never finished")
     dead = (path for path in _below(own_dir / "held") if is_held(path) is False)
     found |= dict.fromkeys(dead, "a lock whose holder is gone")
+    logs = dead_logs_below(repository, RESCUE_PREFIX)
+    found |= dict.fromkeys(logs, "the log of a rescue ref that is not there")
     found |= {
         entry.admin_dir: "a worktree that is half made"
         for entry in entries(repository)

@@ -17,10 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pygit2
 
 from agentrelay.workstream._git.exchange import Callbacks, lease_lost
-from agentrelay.workstream._git.ref_deletion import (
-    delete_refs,
-    packed_contents,
-)
+from agentrelay.workstream._git.ref_deletion import delete_refs, packed_contents
 from agentrelay.workstream._git.refs import delete_ref, move_ref, refs_below
 from agentrelay.workstream._git.repository import (
     OpenRepository,

@@ -351,7 +351,7 @@ class RemoteEnd:
     def _connect_to(
         self, purpose: Literal["fetch", "list", "push"], source: pygit2.Repository | None = None
     ) -> tuple[pygit2.Remote, str]:
-        """Return a fresh remote: one that has listed refs cannot push over HTTP.
+        """Return a fresh remote and its address: one that has listed refs cannot push over HTTP.
 
         Never the named remote itself. Fetching from it also applies its configured
         refspecs, which in a mirror force the user's own branches; pushing to it makes
@@ -360,9 +360,6 @@ class RemoteEnd:
         Args:
             purpose: Which of the addresses is wanted.
             source: Handle to fetch with; the repository's own when ``None``.
-
-        Returns:
-            The remote, and the address it leads to.
         """
         handle = self.repository.handle
         name, pushing = self.access.remote, purpose == "push"
