@@ -146,6 +146,20 @@ def test_what_somebody_made_since_is_left_alone(agentrelay_world: World) -> None
     assert picture(lane) == before
 
 
+def test_a_mode_that_somebody_set_since_stays(agentrelay_world: World) -> None:
+    """Neither commit has it: what the file holds, old or new, does not tell whose it is."""
+    lane = workspace_in(agentrelay_world)
+    theirs = {"README.md": "theirs\n", "new": "theirs\n"}
+    target = commit_files(repo_of(lane), theirs, message="T", branch="other")
+    write(lane, new="theirs\n")
+    for name in ("README.md", "new"):
+        (lane.path / name).chmod(0o755)
+    note(lane, target)
+    lane.resolve(["README.md"])
+    for name in ("README.md", "new"):
+        assert (lane.path / name).stat().st_mode & 0o100, name
+
+
 def test_a_note_that_says_nothing_is_no_hindrance(agentrelay_world: World) -> None:
     """Garbage, another commit, a merge in progress, or a pipe in its place."""
     lane = workspace_in(agentrelay_world)

@@ -244,8 +244,10 @@ def _is_ours(handle: pygit2.Repository, path: str, pair: _Pair, rules: FileRules
     there = file_at(handle, path, rules)
     if there == pair[0]:
         return False
-    if there is not None and any(entry is not None and entry[0] == there[0] for entry in pair):
-        return True
+    known = [entry for entry in pair if entry is not None]
+    if there is not None and there[0] in {blob for blob, _ in known}:
+        # Of another mode than either has, somebody has changed that since.
+        return there[1] in {mode for _, mode in known}
     return not full.is_symlink() and _is_beginning(handle, full.read_bytes(), pair)
 
 
