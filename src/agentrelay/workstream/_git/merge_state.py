@@ -6,6 +6,7 @@ commit files with markers as a finished merge; and whoever is stopped in between
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterable
@@ -147,7 +148,8 @@ def _is_unmergeable(handle: pygit2.Repository, path: str) -> bool:
     Source:
         gitattributes(5), "merge".
     """
-    return handle.get_attr(path, "merge") in {False, "binary"}
+    # As bytes: a name may be no text.
+    return handle.get_attr(os.fsencode(path), "merge") in {False, "binary"}
 
 
 def begin_merge(
