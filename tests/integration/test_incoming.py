@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,25 @@ def test_a_mark_of_another_fetch_of_the_same_objects_stays(
     marks[1].remove()
     assert not keep.exists()
     assert keep.with_suffix(".idx").exists()
+
+
+@pytest.mark.parametrize("moved", ["objects", "objects/pack"])
+def test_objects_on_another_file_system_are_added_to(
+    agentrelay_world: World, repo: Path, moved: str
+) -> None:
+    """A link leads to a larger disk, where nothing can be renamed to; a killed fetch goes there."""
+    here = repo.stat().st_dev
+    names = ("/dev/shm", "/var/tmp", "/tmp")  # noqa: S108 - only asked for what they are on
+    places = [Path(name) for name in names]
+    others = [path for path in places if os.access(path, os.W_OK) and path.stat().st_dev != here]
+    if not others:
+        pytest.skip("there is one file system only")
+    with tempfile.TemporaryDirectory(dir=others[0]) as disk:
+        objects = repo / ".git" / moved
+        shutil.move(objects, f"{disk}/moved")
+        objects.symlink_to(f"{disk}/moved")
+        dead = repo / ".git/objects/pack/agentrelay-fetch/objects-dead"
+        dead.mkdir(parents=True)
+        prepare(agentrelay_world, repo)
+        assert not dead.exists()
+        assert not list(dead.parent.iterdir())

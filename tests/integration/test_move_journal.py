@@ -146,6 +146,20 @@ def test_what_somebody_made_since_is_left_alone(agentrelay_world: World) -> None
     assert picture(lane) == before
 
 
+def test_a_mode_that_somebody_set_since_stays(agentrelay_world: World) -> None:
+    """Neither commit has it: what the file holds, old or new, does not tell whose it is."""
+    lane = workspace_in(agentrelay_world)
+    theirs = {"README.md": "theirs\n", "new": "theirs\n"}
+    target = commit_files(repo_of(lane), theirs, message="T", branch="other")
+    write(lane, new="theirs\n")
+    for name in ("README.md", "new"):
+        (lane.path / name).chmod(0o755)
+    note(lane, target)
+    lane.resolve(["README.md"])
+    for name in ("README.md", "new"):
+        assert (lane.path / name).stat().st_mode & 0o100, name
+
+
 def test_a_note_that_says_nothing_is_no_hindrance(agentrelay_world: World) -> None:
     """Garbage, another commit, a merge in progress, or a pipe in its place."""
     lane = workspace_in(agentrelay_world)
@@ -153,7 +167,7 @@ def test_a_note_that_says_nothing_is_no_hindrance(agentrelay_world: World) -> No
     write(lane, README__md="1\n")
     before = picture(lane)
     path = note(lane, target)
-    for text in ("", "[]", '{"tip": 1, "target": 2, "conflicts": []}', "\0"):
+    for text in ("", "[]", '{"tip": 1, "target": 2, "conflicts": []}', "\0", "[" * 100_000):
         path.write_text(text)
         lane.resolve(["README.md"])
         assert not path.exists()
@@ -168,6 +182,22 @@ def test_a_note_that_says_nothing_is_no_hindrance(agentrelay_world: World) -> No
     lane.resolve(["README.md"])
     assert not path.exists()
     assert (lane.path / "README.md").read_text() == "1\n"
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5_000, "/etc/passwd", "src", ""])
+def test_conflicts_that_no_index_can_have_are_passed_over(
+    agentrelay_world: World, path: str
+) -> None:
+    """What was being done is put back all the same."""
+    lane = workspace_in(agentrelay_world)
+    before = picture(lane)
+    target = commit_files(repo_of(lane), {"new": "theirs\n"}, message="T", branch="other")
+    write(lane, new="thei")
+    place = note(lane, target, path)
+    lane.resolve(["README.md"])
+    assert not place.exists()
+    assert not (lane.path / "new").exists()
+    assert picture(lane)[:1] == before[:1]
 
 
 @pytest.mark.parametrize("name", [b"../evil", b"d/../../evil", b".GIT"])

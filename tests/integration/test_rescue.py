@@ -495,3 +495,21 @@ def test_a_limit_that_is_no_size_is_refused_before_anything_happens(
     with pytest.raises(RepositoryError, match="ignored_limit_bytes"):
         teardown.teardown_workstream(runtime)
     assert worktree_of(runtime).is_dir()
+
+
+def test_an_edit_that_is_dated_back_is_kept_where_changes_are_not_trusted(repo: Path) -> None:
+    """``core.trustctime`` is off: neither size nor time says anything, the content does."""
+    runtime = prepared(repo)
+    path = worktree_of(runtime) / "README.md"
+    handle = pygit2.Repository(str(repo))
+    handle.config["core.trustctime"] = False
+    before, seen = path.read_bytes(), path.stat()
+    after = before.swapcase()
+    path.write_bytes(after)
+    os.utime(path, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    # Long after the index was written, or it would be read for its age alone.
+    index = Path(pygit2.Repository(str(path.parent)).path) / "index"
+    os.utime(index, ns=(seen.st_mtime_ns + 10**9, seen.st_mtime_ns + 10**9))
+    GitWorkstreamTeardown(repo).teardown_workstream(runtime)
+    (kept,) = (ref for ref in handle.references if ref.endswith("/unstaged"))
+    assert read_tree(repo, kept)["README.md"] == after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pygit2
@@ -309,3 +310,27 @@ def test_a_child_follows_its_parent(agentrelay_world: World, lane: LaneWorkspace
     write(lane, a="1\n")
     done = lane.commit("A").commit_id
     assert child.sync().commit_id == done
+
+
+def test_a_conflict_in_a_name_that_is_no_text_is_left_and_concluded(
+    agentrelay_world: World, lane: LaneWorkspace
+) -> None:
+    """Git names files by bytes."""
+    name = os.fsdecode(b"z\xe9")
+    try:
+        (lane.path / name).write_text("ours\n")
+    except OSError:
+        pytest.skip("the file system wants text")
+    ours = lane.commit("Ours").commit_id
+    base = pygit2.Repository(str(agentrelay_world.remote_path))
+    main = base.references["refs/heads/main"]
+    entry = b"100644 z\xe9\0" + base.create_blob(b"theirs\n").raw
+    tree = base.write(pygit2.enums.ObjectType.TREE, main.peel(pygit2.Tree).read_raw() + entry)
+    who = pygit2.Signature("A", "a@example.invalid", 1_704_067_200)
+    theirs = base.create_commit(main.name, who, who, "B", tree, [main.target])
+    left = lane.sync(leave_conflicts=True)
+    assert [conflict.path for conflict in left.conflicts] == [name]
+    assert lane.status().conflicted == (name,)
+    (lane.path / name).write_text("both\n")
+    lane.resolve([name])
+    assert lane.commit("Merge").parent_ids == (ours, str(theirs))

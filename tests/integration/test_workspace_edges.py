@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from datetime import timedelta
@@ -672,3 +673,29 @@ def test_an_index_that_a_killed_commit_locked_is_free_again(
     agentrelay_world.preparer(repo).prepare_workstream(other.runtime)
     assert [lock.exists() for lock in locks] == [False, True]
     assert not held.exists()
+
+
+def test_an_edit_as_young_as_the_index_is_not_hidden_by_the_commit_of_another_file(
+    agentrelay_world: World, workspace: LaneWorkspace
+) -> None:
+    """Size and times are those of what was staged; only the index's age gives it away."""
+    write(workspace, a="one\n")
+    workspace.commit("A")
+    write(workspace, a="two\n")
+    handle = handle_of(workspace)
+    one = handle.index["a"].id
+    handle.index.add("a")
+    handle.index.write()
+    index = Path(handle.path) / "index"
+    # As a clock of coarse ticks leaves it, where the file was staged in the tick of the edit.
+    raw = index.read_bytes()[:-20].replace(handle.index["a"].id.raw, one.raw)
+    index.write_bytes(raw + hashlib.sha1(raw, usedforsecurity=False).digest())
+    youngest_ns = (workspace.path / "a").stat().st_mtime_ns
+    os.utime(index, ns=(youngest_ns, youngest_ns))
+    write(workspace, b="1\n")
+    workspace.commit("B", ["b"])
+    assert [change.path for change in workspace.status().unstaged] == ["a"]
+    repo = repo_of(workspace)
+    agentrelay_world.teardown(Path(repo.workdir)).teardown_workstream(workspace.runtime)
+    kept = [ref for ref in repo.references if ref.endswith("/unstaged")]
+    assert [repo.revparse_single(f"{ref}:a").data for ref in kept] == [b"two\n"]

@@ -22,8 +22,10 @@ from agentrelay.workstream import (
     WorkstreamSpec,
     open_lane,
 )
+from agentrelay.workstream.testing import World, commit_files
 from agentrelay.workstream.testing.repositories import clone_repository, create_bare_repository
 from tests._examples import tries
+from tests.integration._workspaces import workspace_in
 from tests.interop._stock_git import GIT, IDENTITY, run_git
 
 pytestmark = [
@@ -257,3 +259,16 @@ def test_a_merge_that_is_left_is_left_as_git_leaves_it(
         for where in (place.judge, place.lane.path):
             git(where, "merge", "--abort")
     assert is_clean(place)
+
+
+def test_git_gives_a_merge_up_that_was_left_just_now(agentrelay_world: World) -> None:
+    """Without a ``git status`` before: what was merged is known to be as it was written."""
+    lane = workspace_in(agentrelay_world)
+    (lane.path / "README.md").write_text("ours\n")
+    lane.commit("Ours")
+    theirs = {"README.md": "theirs\n", "run": "theirs\n", "new": "theirs\n"}
+    commit_files(agentrelay_world.remote_path, theirs, message="B", branch="main")
+    assert lane.sync(leave_conflicts=True).conflicts
+    git(lane.path, "merge", "--abort")
+    assert lane.status().is_clean
+    assert not (lane.path / "new").exists()

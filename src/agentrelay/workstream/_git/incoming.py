@@ -63,9 +63,13 @@ class Incoming:
     """
 
     def __init__(self, repository: OpenRepository) -> None:
-        """Name the place; nothing is made yet."""
+        """Name the place; nothing is made yet.
+
+        Raises:
+            OSError: The repository has no objects.
+        """
         self._objects_dir = repository.common_dir / "objects"
-        self._parent = repository.own_dir / "fetch"
+        self._parent = _parent_of_places(self._objects_dir, repository.own_dir)
         self._place = self._parent / f"objects-{os.urandom(8).hex()}"
         self._alive: int | None = None
 
@@ -147,6 +151,20 @@ class Incoming:
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 if keep.read_text() == _MARK and is_held(keep) is False:
                     keep.unlink()
+
+
+def _parent_of_places(objects_dir: Path, own_dir: Path) -> Path:
+    """Return where places are made: packs are renamed, which leads to no other file system.
+
+    Objects may be on one, by a link or a mount; then it is beside the packs, where git looks
+    for no folders.
+    """
+    pack_dir = objects_dir / "pack"
+    packs = pack_dir if pack_dir.is_dir() else objects_dir
+    ours = own_dir if own_dir.is_dir() else own_dir.parent
+    if packs.stat().st_dev == ours.stat().st_dev:
+        return own_dir / "fetch"
+    return pack_dir / "agentrelay-fetch"
 
 
 def _lock_directory(path: Path, *, wait: bool = True) -> int | None:

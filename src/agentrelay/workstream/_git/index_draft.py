@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Self
 import pygit2
 from pygit2.enums import FileMode
 from pygit2.errors import check_error
-from pygit2.ffi import C
+from pygit2.ffi import C, ffi
 
 from agentrelay.workstream._git.lockfile import LockedError, LockFile
 from agentrelay.workstream._git.repository import OpenRepository
@@ -89,7 +89,13 @@ class IndexDraft:
     def __enter__(self) -> Self:
         """Copy the index."""
         self._clear()
+        # The time first: of an index that is replaced in between it is too early, no harm.
+        self._written_ns = _time_of(self._path)
         self._before = self._contents()
+        self._put: set[str] = set()
+        self._aside.touch()
+        self._begun_ns = _time_of(self._aside)
+        self._aside.unlink()
         if self._before:
             self._aside.write_bytes(self._before)
         self.index = pygit2.Index(str(self._aside))
@@ -124,7 +130,10 @@ class IndexDraft:
                 field.seconds, field.nanoseconds = divmod(when, _NANOSECONDS)
             raw.dev, raw.ino = seen.st_dev & _WORD, seen.st_ino & _WORD
             raw.uid, raw.gid = seen.st_uid & _WORD, seen.st_gid & _WORD
-            raw.file_size = seen.st_size & _WORD
+            # As young as this, it may have been written to again without a sign of it.
+            is_settled = seen.st_mtime_ns < self._begun_ns
+            raw.file_size = seen.st_size & _WORD if is_settled else 0
+        self._put.add(path)
         if hidden:
             raw.flags_extended |= SKIP_WORKTREE
         check_error(C.git_index_add(self.index._index, raw), io=True)  # noqa: SLF001 - see above
@@ -153,6 +162,7 @@ class IndexDraft:
         Raises:
             LockedError: Somebody holds the index, or has changed it since it was copied.
         """
+        self._doubt_young()
         self.index.write()
         data = self._aside.read_bytes()
         with LockFile(self._path, own_dir=self._own_dir, data=data) as lock:
@@ -160,6 +170,21 @@ class IndexDraft:
                 raise LockedError(f"'{self._path}' is being changed")
             lock.commit()
         self._before = data
+
+    def _doubt_young(self) -> None:
+        """Have files read again that are as young as the index was.
+
+        Such a file may have been changed since without a sign of it but that; beside an
+        index that is younger it would be taken for unchanged.
+
+        Source:
+            git's Documentation/technical/racy-git.txt: the size is set to zero.
+        """
+        for number in range(len(self.index)):
+            raw = C.git_index_get_byindex(self.index._index, number)  # noqa: SLF001 - pygit2's own entries leave these fields out
+            when = raw.mtime.seconds * _NANOSECONDS + raw.mtime.nanoseconds
+            if when >= self._written_ns and os.fsdecode(ffi.string(raw.path)) not in self._put:
+                raw.file_size = 0
 
     def _contents(self) -> bytes:
         try:
@@ -171,3 +196,11 @@ class IndexDraft:
         """Remove the copy, and what a killed process left of writing it."""
         for path in (self._aside, self._aside.with_name(f"{_NAME}.lock")):
             path.unlink(missing_ok=True)
+
+
+def _time_of(path: Path) -> int:
+    """Return when a file was written, in nanoseconds; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

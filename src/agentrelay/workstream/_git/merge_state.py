@@ -6,8 +6,11 @@ commit files with markers as a finished merge; and whoever is stopped in between
 
 from __future__ import annotations
 
+import os
 import re
+import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,7 +20,11 @@ from pygit2.enums import FileMode
 from agentrelay.workstream._conflicts import ConflictKind, PathConflict
 from agentrelay.workstream._git.failures import repository_failures
 from agentrelay.workstream._git.fast_forward import move_files, refuse_in_the_way
-from agentrelay.workstream._git.index_draft import Stages, entry_of, stages_of
+from agentrelay.workstream._git.file_entries import changes_between, file_at, staged_at
+from agentrelay.workstream._git.file_rules import FileRules
+from agentrelay.workstream._git.index_draft import IndexDraft, Stages, entry_of, stages_of
+from agentrelay.workstream._git.kept_trees import stat_at
+from agentrelay.workstream._git.lockfile import LockedError
 from agentrelay.workstream._git.merging import InMemoryMerges
 from agentrelay.workstream._git.move_journal import end_move
 from agentrelay.workstream._git.repository import OpenRepository
@@ -32,6 +39,8 @@ _NAMELESS_THEIRS: Final = re.compile(rb">{7}(\r?\n)\Z")
 _LEAVABLE: Final = frozenset(
     {ConflictKind.CONTENT, ConflictKind.ADD_ADD, ConflictKind.MODIFY_DELETE}
 )
+# The coarsest tick of a kernel's clock is 10 ms.
+_TICK_S: Final = 0.02
 
 
 class HalfMerge(NamedTuple):
@@ -139,7 +148,8 @@ def _is_unmergeable(handle: pygit2.Repository, path: str) -> bool:
     Source:
         gitattributes(5), "merge".
     """
-    return handle.get_attr(path, "merge") in {False, "binary"}
+    # As bytes: a name may be no text.
+    return handle.get_attr(os.fsencode(path), "merge") in {False, "binary"}
 
 
 def begin_merge(
@@ -177,6 +187,7 @@ def begin_merge(
     admin_dir = Path(repository.handle.path)
     listed = "".join(f"#\t{path}\n" for path in sorted(half.stages))
     with repository_failures("say that a merge is in progress", path=repository.path):
+        _know_files(repository, tip, half)
         for name, text in (
             ("MERGE_MSG", f"{message.rstrip()}\n\n# Conflicts:\n{listed}"),
             ("MERGE_MODE", ""),
@@ -184,3 +195,24 @@ def begin_merge(
         ):
             write_whole(admin_dir / name, text, own_dir=repository.own_dir)
         end_move(repository)
+
+
+def _know_files(repository: OpenRepository, tip: str, half: HalfMerge) -> None:
+    """Give the index the times and sizes of the files just written, each proved once more.
+
+    ``git merge --abort`` reads no file, and refuses to touch one that the index does not
+    know. Waits a tick of the clock, so that a later change shows; without it, or where
+    another program has the index locked, ``git status`` has to come first.
+    """
+    threading.Event().wait(_TICK_S)
+    handle = repository.handle
+    handle.index.read()
+    with suppress(LockedError), IndexDraft(repository) as draft:
+        rules = FileRules(handle)
+        for path, entry in changes_between(handle, tip, half.tree_id):
+            if entry is None or path in half.stages or staged_at(handle, path) != entry:
+                continue
+            seen = stat_at(Path(handle.workdir), path)
+            if seen is not None and file_at(handle, path, rules) == entry:
+                draft.put(path, entry[0], FileMode(entry[1]), seen)
+        draft.install()

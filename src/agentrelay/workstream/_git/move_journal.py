@@ -125,7 +125,7 @@ def _read(repository: OpenRepository) -> _Note | None:
         note = _Note(document["tip"], document["target"], tuple(document["conflicts"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return _Note("", "", ())
     texts = all(isinstance(text, str) for text in (note.tip, note.target, *note.conflicts))
     return note if texts else _Note("", "", ())
@@ -153,7 +153,10 @@ def _put_back(repository: OpenRepository, note: _Note) -> None:
     new = handle[note.target].peel(pygit2.Tree)
     paths = [path for path, _ in changes_between(handle, note.tip, note.target)]
     rules = FileRules(handle)
-    pairs = {path: (entry_in(old, path), entry_in(new, path)) for path in (*paths, *note.conflicts)}
+    # Those alone that the index has: anything may have been written into the note.
+    torn = {side.path for sides in handle.index.conflicts or () for side in sides if side}
+    paths += [path for path in note.conflicts if path in torn]
+    pairs = {path: (entry_in(old, path), entry_in(new, path)) for path in paths}
     pairs = {
         path: pair for path, pair in pairs.items() if _is_inside(path) and not _has_submodule(pair)
     }
@@ -244,8 +247,10 @@ def _is_ours(handle: pygit2.Repository, path: str, pair: _Pair, rules: FileRules
     there = file_at(handle, path, rules)
     if there == pair[0]:
         return False
-    if there is not None and any(entry is not None and entry[0] == there[0] for entry in pair):
-        return True
+    known = [entry for entry in pair if entry is not None]
+    if there is not None and there[0] in {blob for blob, _ in known}:
+        # Of another mode than either has, somebody has changed that since.
+        return there[1] in {mode for _, mode in known}
     return not full.is_symlink() and _is_beginning(handle, full.read_bytes(), pair)
 
 

@@ -35,6 +35,7 @@ _STAGED: Final = (
 )
 # gitformat-index(5), "flags" and "extended flags".
 _ASSUME_VALID: Final = 0x8000
+_STAGE: Final = 0x3000
 _SKIP_WORKTREE: Final = 0x4000
 
 
@@ -141,14 +142,17 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
 
     Returns:
         Paths flagged assume-unchanged or skip-worktree whose file differs from the index,
-        and those flagged skip-worktree that have no file, as in a sparse checkout.
+        and those flagged skip-worktree that have no file, as in a sparse checkout. Where git
+        was told not to trust what a file system knows of changes, all files are looked at.
     """
+    looks_at_all = _trusts_less(handle)
     changed: list[str] = []
     absent: set[str] = set()
     index, root = handle.index, Path(handle.workdir)
     for number, raw in enumerate(_entries(index)):
         skipped = bool(raw.flags_extended & _SKIP_WORKTREE)
-        if not (skipped or raw.flags & _ASSUME_VALID):
+        is_settled = looks_at_all and not raw.flags & _STAGE
+        if not (skipped or raw.flags & _ASSUME_VALID or is_settled):
             continue
         entry = index[number]
         mode = mode_at(root, entry.path)
@@ -165,6 +169,16 @@ def _behind_flags(handle: pygit2.Repository) -> tuple[list[str], set[str]]:
         if there != entry.id:
             changed.append(entry.path)
     return changed, absent
+
+
+def _trusts_less(handle: pygit2.Repository) -> bool:
+    """Return whether an edit may go unseen that keeps a file's size and is dated back.
+
+    Source:
+        git-config(1), "core.trustctime".
+    """
+    config = handle.config
+    return "core.trustctime" in config and not config.get_bool("core.trustctime")
 
 
 def has_unsaved(worktree_path: Path) -> bool:
