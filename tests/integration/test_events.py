@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import pickle
@@ -19,6 +20,7 @@ from agentrelay.workstream import (
     WorkstreamError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    aio,
     prepare_all,
     teardown_all,
 )
@@ -275,6 +277,23 @@ def test_what_a_listener_does_itself_is_not_told(scene: Scene) -> None:
         scene.runtime.mark_active()
     assert _ends(heard, "mark") == ["started", "done"]
     assert {event.verb for event in heard} == {"mark"}
+
+
+def test_what_a_listener_does_in_threads_of_a_verb_is_not_told(scene: Scene) -> None:
+    """A batch has threads of its own, and asyncio too; they are the listener's then."""
+    heard: list[LaneEvent] = []
+    repo, world = scene.repo, scene.world
+
+    def listener(event: LaneEvent) -> None:
+        heard.append(event)
+        if len(heard) == 1:
+            prepare_all([fresh(scene, "one"), fresh(scene, "two")], world.preparer(repo))
+            asyncio.run(aio.prepare_workstream(world.preparer(repo), fresh(scene, "three")))
+
+    with subscribe(listener):
+        scene.runtime.mark_active()
+    assert {event.verb for event in heard} == {"mark"}
+    assert (repo / ".worktrees/nightly/three").is_dir()
 
 
 def test_a_stream_yields_events_until_it_is_closed(scene: Scene) -> None:
