@@ -327,12 +327,26 @@ def test_a_stream_is_read_while_lanes_are_worked_on(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"maxsize": 0}, {"maxsize": True}, {"silence_s": -1}, {"silence_s": float("nan")}],
+    [
+        {"maxsize": 0},
+        {"maxsize": True},
+        {"maxsize": 10.0},
+        {"maxsize": 1 << 70},
+        {"silence_s": -1},
+        {"silence_s": float("nan")},
+    ],
 )
 def test_a_stream_that_could_not_work_is_refused(settings: Any) -> None:
     """Before anything is listened to; the error names the setting."""
     with pytest.raises(WorkstreamError, match=next(iter(settings))):
         EventStream(**settings)
+
+
+@pytest.mark.parametrize("timeout_s", [None, "1", float("nan"), -1])
+def test_a_wait_for_an_event_that_is_no_time_is_refused(timeout_s: Any) -> None:
+    """Typed, whether or not an event is there already."""
+    with EventStream() as stream, pytest.raises(WorkstreamError, match="timeout_s"):
+        stream.get(timeout_s=timeout_s)
 
 
 async def _awaited(_: LaneEvent) -> None:
