@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import pickle
 import re
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -374,6 +377,39 @@ def test_a_listener_may_leave_while_it_is_told(scene: Scene) -> None:
     scene.runtime.mark_active()
     subscription.close()
     assert [event.outcome for event in heard] == ["started"]
+
+
+@pytest.mark.child
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_a_stream_of_its_parents(scene: Scene) -> None:
+    """Whoever was being told something while it was forked is not there to end that."""
+    telling, forked = threading.Event(), threading.Event()
+
+    class Slow(EventStream):
+        def _put(self, event: LaneEvent) -> None:
+            with self._changed:
+                super()._put(event)
+                telling.set()
+                assert forked.wait(60)
+
+    with Slow() as stream, ThreadPoolExecutor(1) as pool:
+        marking = pool.submit(scene.runtime.mark_active)
+        assert telling.wait(60)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                # The end of one that waits for ever.
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
+                EventStream._put(stream, LaneEvent(0.0, "1", "mark", EventOutcome.DONE))
+                status = 0
+            finally:
+                os._exit(status)
+        forked.set()
+        marking.result(60)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_stream_gives_a_silence_up() -> None:

@@ -7,6 +7,7 @@ cannot forget it.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 import time
@@ -56,8 +57,17 @@ _telling: ContextVar[list[int] | None] = ContextVar("_telling", default=None)
 
 # Replaced, never changed: whoever tells something reads it once, without the lock.
 _everywhere: tuple[Sink, ...] = ()
-_changing: Final = threading.Lock()
+_changing = threading.Lock()
 _logger: logging.Logger | None = None
+
+
+def _renew_lock() -> None:
+    global _changing  # noqa: PLW0603 - a lock cannot be reset in place
+    _changing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -226,6 +228,7 @@ class EventStream:
         self._events: deque[LaneEvent] = deque(maxlen=maxsize)
         self._changed = threading.Condition()
         self._is_closed = False
+        _streams.add(self)
         self._subscription = subscribe(self._put)
 
     def _put(self, event: LaneEvent) -> None:
@@ -282,6 +285,19 @@ class EventStream:
     ) -> None:
         """Stop listening."""
         self.close()
+
+
+# Of this process; a forked child may not wait for a thread of its parent's.
+_streams: Final[weakref.WeakSet[EventStream]] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for stream in tuple(_streams):
+        stream._changed = threading.Condition()  # noqa: SLF001 - a lock cannot be reset in place
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _sink(callback: Callable[[LaneEvent], object]) -> _audience.Sink:
