@@ -36,6 +36,7 @@ from agentrelay.workstream import (
     WorkstreamGraph,
     WorkstreamRuntime,
     WorkstreamSpec,
+    WorkstreamStatus,
     open_lane,
     prepare_all,
     preview_pairs,
@@ -97,6 +98,8 @@ class Orchestrator:
     Attributes:
         graph: The workstreams; it changes when a parent is merged.
         lanes: Their runtimes by id.
+
+    A run that was stopped anywhere may be repeated: it leaves what was merged alone.
     """
 
     def __init__(self, stage: Stage, say: Callable[[str], object] = print) -> None:
@@ -120,9 +123,9 @@ class Orchestrator:
                 WorkstreamSpec("spike", **target),
             ],
         )
-        self.lanes = {
-            spec.id: WorkstreamRuntime(self.graph.spec_for(spec.id))
-            for spec in self.graph.ordered()
+        self.lanes = {spec.id: self._begin(spec.id) for spec in self.graph.ordered()}
+        self._done = {
+            name for name, lane in self.lanes.items() if lane.status is WorkstreamStatus.MERGED
         }
 
     def run(self) -> None:
@@ -142,7 +145,7 @@ class Orchestrator:
 
     def prepare(self) -> None:
         """Prepare the lanes at the top, all at once."""
-        tops = [self.lanes[spec.id] for spec in self.graph.roots()]
+        tops = [self.lanes[spec.id] for spec in self.graph.roots() if spec.id not in self._done]
         for result in prepare_all(tops, self._stage.preparer):
             if result.error is not None:
                 raise result.error
@@ -153,12 +156,17 @@ class Orchestrator:
     def let_agents_work(self) -> None:
         """Let an agent work in each; the one below begins where the first one ended."""
         with ThreadPoolExecutor() as pool:
+            agents = {
+                "parser": self._write_parser,
+                "docs": self._write_docs,
+                "spike": self._try_something,
+            }
             for done in [
-                pool.submit(self._write_parser),
-                pool.submit(self._write_docs),
-                pool.submit(self._try_something),
+                pool.submit(agent) for name, agent in agents.items() if name not in self._done
             ]:
                 done.result()
+        if "cli" in self._done:
+            return
         child = self.lanes["cli"]
         self._runner.prepare(child)
         lane = self._open("cli")
@@ -188,13 +196,16 @@ class Orchestrator:
 
     def look_ahead(self) -> None:
         """Ask which lanes will conflict, before a pull request does."""
-        for pair in preview_pairs(self._stage.repo, [self.lanes["parser"], self.lanes["docs"]]):
+        both = [self.lanes[name] for name in ("parser", "docs") if name not in self._done]
+        for pair in preview_pairs(self._stage.repo, both):
             for conflict in pair.conflicts:
                 self._say(f"  {conflict.kind}: {conflict.path}")
 
     def open_pull_requests(self) -> None:
         """Open a pull request for each lane; the child's goes into its parent's branch."""
         for name in ("parser", "docs", "cli"):
+            if name in self._done:
+                continue
             lane = self.lanes[name]
             result = self._runner.integrate(lane)
             if result.error is not None:
@@ -204,7 +215,8 @@ class Orchestrator:
     def merge_the_parent(self) -> None:
         """Merge the parent, and let its child go where it went."""
         parent = self.lanes["parser"]
-        self._say(f"  parser: {self._runner.merge(parent).verdict.value}")
+        if "parser" not in self._done:
+            self._say(f"  parser: {self._runner.merge(parent).verdict.value}")
         below = [self.lanes[spec.id] for spec in self.graph.children("parser")]
         for child in retarget_children(parent, below, self._stage.integrator):
             if child.error is not None:
@@ -215,6 +227,8 @@ class Orchestrator:
 
     def merge_what_conflicts(self) -> None:
         """Bring the lane that is in conflict up to date, and merge it."""
+        if "docs" in self._done:
+            return
         lane = self._open("docs")
         try:
             lane.sync()
@@ -230,6 +244,8 @@ class Orchestrator:
 
     def merge_the_child(self) -> None:
         """Bring the child up to date with its new base, and merge it."""
+        if "cli" in self._done:
+            return
         lane = self._open("cli")
         self._say(f"  cli: {'up to date' if lane.sync().up_to_date else 'follows its new base'}")
         lane.push()
@@ -244,6 +260,13 @@ class Orchestrator:
         for work in rescued(self._stage.repo, graph=GRAPH, workstream_id="spike"):
             found = restore(self._stage.repo, work)
             self._say(f"  {work.ref} is back as {found.branch}")
+
+    def _begin(self, name: str) -> WorkstreamRuntime:
+        """Return a lane, as an earlier run left it: it may go into another branch by now."""
+        signals = self._stage.repo / ".workflow" / GRAPH / "workstreams" / name
+        if signals.is_dir():
+            return WorkstreamRuntime.load(signals)
+        return WorkstreamRuntime(self.graph.spec_for(name))
 
     def _merge(self, name: str) -> None:
         lane = self.lanes[name]

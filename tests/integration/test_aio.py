@@ -28,7 +28,7 @@ from agentrelay.workstream import (
 from agentrelay.workstream._git.locks import hold
 from agentrelay.workstream._steps import Step, Verb
 from agentrelay.workstream.aio import AsyncLaneWorkspace, AsyncWorkstreamRunner
-from agentrelay.workstream.events import EventOutcome, LaneEvent, listening
+from agentrelay.workstream.events import EventOutcome, LaneEvent, listening, subscribe
 from agentrelay.workstream.testing import World
 from tests.integration import _verbs
 
@@ -139,6 +139,39 @@ def test_lanes_are_worked_on_at_once_and_the_loop_goes_on(agentrelay_world: Worl
 
     asyncio.run(live())
     assert not list((repo / ".worktrees").glob("*/*"))
+
+
+def test_a_task_that_a_listener_started_is_heard_as_well(agentrelay_world: World) -> None:
+    """The process hears everything, also what begins because of what was heard."""
+    runner = AsyncWorkstreamRunner(agentrelay_world.runner(agentrelay_world.clone()))
+    first, second = (WorkstreamRuntime(WorkstreamSpec(name)) for name in ("first", "second"))
+    heard: list[LaneEvent] = []
+
+    async def orchestrate() -> None:
+        loop = asyncio.get_running_loop()
+        started: asyncio.Queue[asyncio.Task[None]] = asyncio.Queue()
+
+        def go_on() -> None:
+            started.put_nowait(asyncio.create_task(runner.prepare(second)))
+
+        def listener(event: LaneEvent) -> None:
+            heard.append(event)
+            is_over = event.verb == "prepare" and event.step is None and event.is_end
+            if is_over and event.workstream_id == "first":
+                loop.call_soon_threadsafe(go_on)
+
+        with subscribe(listener):
+            await runner.prepare(first)
+            task = await asyncio.wait_for(started.get(), _LONG_S)
+            await task
+
+    asyncio.run(orchestrate())
+    assert second.status == "active"
+    assert [
+        event.outcome
+        for event in heard
+        if event.verb == "prepare" and event.workstream_id == "second" and event.step is None
+    ] == ["started", "done"]
 
 
 def test_listeners_of_the_tasks_context_hear_the_thread(agentrelay_world: World) -> None:

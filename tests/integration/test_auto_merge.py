@@ -225,6 +225,32 @@ def test_concerns_of_another_process_count_as_well(
     assert sent(world) == []
 
 
+@pytest.mark.parametrize("was", ["nothing ahead", "unsaved work"])
+def test_what_the_last_integrate_found_settled_hinders_no_merge(
+    world: World, repo: Path, was: str
+) -> None:
+    """Integrating again asks anew, and takes back what is no longer so; the caller's words stay."""
+    lane = WorkstreamRuntime(WorkstreamSpec("parser"))
+    runner = world.runner(repo)
+    runner.prepare(lane)
+    assert lane.state.worktree_path is not None
+    if was == "unsaved work":
+        work(lane, "one")
+        (lane.state.worktree_path / "two.txt").write_text("two\n")
+    lane.artifacts.concerns.append("two tasks changed one file")
+    runner.integrate(lane)
+    assert len(lane.artifacts.concerns) == 2
+    with pytest.raises(MergeRefusedError):
+        world.auto_merger(
+            repo, accepted_concerns=["two tasks changed one file"]
+        ).merge_integration_pr(lane)
+    work(lane, "two")
+    runner.integrate(lane)
+    assert lane.artifacts.concerns == ["two tasks changed one file"]
+    merger = world.auto_merger(repo, accepted_concerns=["two tasks changed one file"])
+    assert merger.merge_integration_pr(lane).verdict is MergeVerdict.MERGED
+
+
 @pytest.mark.parametrize("whose", ["the lane's", "a task's"])
 def test_accepting_ones_own_concerns_accepts_no_others(
     world: World, repo: Path, lane: WorkstreamRuntime, whose: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -224,6 +226,41 @@ def test_a_reader_that_goes_away_is_no_error(
                 program(["status", "--repo", str(repo), *as_json])
         _drop(stdout)
     assert said_path.read_text() == ""
+
+
+class _FullDisk(io.StringIO):
+    """An output that nothing more can be written to."""
+
+    def write(self, text: str) -> int:
+        """Refuse it."""
+        del text
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_an_output_that_is_full_is_one_error_and_no_traceback(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The document that would say so cannot be written either; stderr says it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", _FullDisk())
+        with pytest.raises(SystemExit) as ended:
+            program(["status", "--repo", str(repo), "--json"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in said[0]
+    assert [line.partition(":")[0] for line in said] == ["error", "hint"]
+
+
+def test_a_diff_that_nobody_can_see_is_no_error(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a program is started without a stdout, Python has none: the others bear it too."""
+    on(repo, "prepare", "parser")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        with pytest.raises(SystemExit) as ended:
+            program(["lane", "diff", "--in", str(repo / ".worktrees/nightly/parser")])
+    assert (ended.value.code, capsys.readouterr().err) == (0, "")
 
 
 def _drop(stream: Any) -> None:

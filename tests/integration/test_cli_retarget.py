@@ -95,6 +95,8 @@ def test_a_lane_that_is_not_merged_moves_nobody(world: World, repo: Path) -> Non
     lanes = lanes_of(result)
     assert "nothing says that workstream 'docs' was merged" in lanes["docs"]["error"]
     assert lanes["docs"]["children"] == []
+    # The lane itself is as well as before.
+    assert (lanes["docs"]["status"], lanes["docs"]["worktree_exists"]) == ("pr_created", True)
     assert [child["id"] for child in lanes["parser"]["children"]] == ["errors"]
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import pickle
 import re
+import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +23,7 @@ from agentrelay.workstream import (
     WorkstreamError,
     WorkstreamRuntime,
     WorkstreamSpec,
+    aio,
     prepare_all,
     teardown_all,
 )
@@ -277,6 +282,23 @@ def test_what_a_listener_does_itself_is_not_told(scene: Scene) -> None:
     assert {event.verb for event in heard} == {"mark"}
 
 
+def test_what_a_listener_does_in_threads_of_a_verb_is_not_told(scene: Scene) -> None:
+    """A batch has threads of its own, and asyncio too; they are the listener's then."""
+    heard: list[LaneEvent] = []
+    repo, world = scene.repo, scene.world
+
+    def listener(event: LaneEvent) -> None:
+        heard.append(event)
+        if len(heard) == 1:
+            prepare_all([fresh(scene, "one"), fresh(scene, "two")], world.preparer(repo))
+            asyncio.run(aio.prepare_workstream(world.preparer(repo), fresh(scene, "three")))
+
+    with subscribe(listener):
+        scene.runtime.mark_active()
+    assert {event.verb for event in heard} == {"mark"}
+    assert (repo / ".worktrees/nightly/three").is_dir()
+
+
 def test_a_stream_yields_events_until_it_is_closed(scene: Scene) -> None:
     """What was told before is read to the end; afterwards nothing is added."""
     with EventStream() as stream:
@@ -308,12 +330,26 @@ def test_a_stream_is_read_while_lanes_are_worked_on(scene: Scene) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"maxsize": 0}, {"maxsize": True}, {"silence_s": -1}, {"silence_s": float("nan")}],
+    [
+        {"maxsize": 0},
+        {"maxsize": True},
+        {"maxsize": 10.0},
+        {"maxsize": 1 << 70},
+        {"silence_s": -1},
+        {"silence_s": float("nan")},
+    ],
 )
 def test_a_stream_that_could_not_work_is_refused(settings: Any) -> None:
     """Before anything is listened to; the error names the setting."""
     with pytest.raises(WorkstreamError, match=next(iter(settings))):
         EventStream(**settings)
+
+
+@pytest.mark.parametrize("timeout_s", [None, "1", float("nan"), -1])
+def test_a_wait_for_an_event_that_is_no_time_is_refused(timeout_s: Any) -> None:
+    """Typed, whether or not an event is there already."""
+    with EventStream() as stream, pytest.raises(WorkstreamError, match="timeout_s"):
+        stream.get(timeout_s=timeout_s)
 
 
 async def _awaited(_: LaneEvent) -> None:
@@ -341,6 +377,39 @@ def test_a_listener_may_leave_while_it_is_told(scene: Scene) -> None:
     scene.runtime.mark_active()
     subscription.close()
     assert [event.outcome for event in heard] == ["started"]
+
+
+@pytest.mark.child
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_does_not_wait_for_a_stream_of_its_parents(scene: Scene) -> None:
+    """Whoever was being told something while it was forked is not there to end that."""
+    telling, forked = threading.Event(), threading.Event()
+
+    class Slow(EventStream):
+        def _put(self, event: LaneEvent) -> None:
+            with self._changed:
+                super()._put(event)
+                telling.set()
+                assert forked.wait(60)
+
+    with Slow() as stream, ThreadPoolExecutor(1) as pool:
+        marking = pool.submit(scene.runtime.mark_active)
+        assert telling.wait(60)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                # The end of one that waits for ever.
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)
+                EventStream._put(stream, LaneEvent(0.0, "1", "mark", EventOutcome.DONE))
+                status = 0
+            finally:
+                os._exit(status)
+        forked.set()
+        marking.result(60)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_stream_gives_a_silence_up() -> None:

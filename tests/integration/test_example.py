@@ -98,3 +98,44 @@ def test_a_clone_without_a_branch_is_refused(
     with pytest.raises(SystemExit):
         example.main([str(tmp_path)])
     assert "name the branch to work from and into" in capsys.readouterr().err
+
+
+_PARTS: Final = (
+    "prepare",
+    "let_agents_work",
+    "look_ahead",
+    "open_pull_requests",
+    "merge_the_parent",
+    "merge_what_conflicts",
+    "merge_the_child",
+    "clean_up",
+)
+
+
+@pytest.mark.parametrize("done", range(1, len(_PARTS) + 1))
+def test_a_run_that_was_stopped_goes_on(
+    example: ModuleType, agentrelay_world: World, done: int
+) -> None:
+    """In another process, after any part: nothing is opened or merged a second time."""
+    world = agentrelay_world
+    repo = world.clone()
+
+    def stage() -> Any:
+        return example.Stage(
+            repo,
+            "main",
+            world.token,
+            world.preparer(repo, example.GRAPH),
+            world.integrator(repo),
+            world.merge_checker(repo),
+            world.auto_merger(repo),
+            world.teardown(repo),
+        )
+
+    stopped = example.Orchestrator(stage(), lambda _: None)
+    for part in _PARTS[:done]:
+        getattr(stopped, part)()
+    example.play(stage(), lambda _: None)
+    assert [(pull.base, pull.merged) for pull in world.github.pulls()] == [("main", True)] * 3
+    notes = read_tree(world.remote_path, "main")[_NOTES]
+    assert notes == b"Read this first. The parser reads one line at a time.\n"

@@ -52,6 +52,24 @@ def test_help_needs_neither_libgit2_nor_the_github_client(
     assert capsys.readouterr().out.startswith("Usage: agentrelay-workstream prepare ")
 
 
+@pytest.mark.usefixtures("fresh_package")
+def test_ctrl_c_while_modules_are_loaded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing was begun yet; there is no traceback, and the status is that of an interruption."""
+
+    class Interrupted:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            del path, target
+            if name == "agentrelay.workstream.cli.lanes":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert main() == 130
+    sentence = "interrupted; lanes can be resumed by repeating the command"
+    assert capsys.readouterr() == ("", f"error: {sentence}\n")
+
+
 def test_an_output_that_cannot_show_a_character_shows_its_number(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

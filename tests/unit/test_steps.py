@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -106,6 +107,16 @@ def test_what_nobody_wants_any_more_does_not_begin(begin: Callable[[], object]) 
         with pytest.raises(StoppedBetweenStepsError):
             begin()
     begin()
+
+
+def test_what_was_begun_in_stopped_work_and_outlives_it_is_not_stopped() -> None:
+    """A task of asyncio's keeps a copy of the context in which a callback began it."""
+    stop = threading.Event()
+    with stoppable(stop):
+        stop.set()
+        kept = copy_context()
+    kept.run(Verb("prepare").begin)
+    kept.run(Step("fetch").__enter__)
 
 
 def test_a_thread_is_carried_into_the_verb() -> None:

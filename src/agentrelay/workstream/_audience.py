@@ -6,13 +6,15 @@ cannot forget it.
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from agentrelay.workstream._redact import redact
 
@@ -27,6 +29,7 @@ __all__ = [
     "Facts",
     "Sink",
     "add_sink",
+    "carried",
     "clean",
     "has_listeners",
     "hearing",
@@ -38,6 +41,7 @@ __all__ = [
 # The fields of one event, by name; :class:`agentrelay.workstream.events.LaneEvent` has them all.
 Facts = dict[str, Any]
 Sink = Callable[[Facts], None]
+_R = TypeVar("_R")
 
 LOGGER_NAME: Final = "agentrelay.workstream"
 # Those of logging, which is imported when somebody else has done so.
@@ -46,13 +50,24 @@ DEBUG, INFO, WARNING = 10, 20, 30
 _LONGEST_DETAIL: Final = 1_000
 
 _sinks: ContextVar[tuple[Sink, ...]] = ContextVar("_sinks", default=())
-# What a listener does itself is not told: it would be told of that, too, without end.
-_telling: ContextVar[bool] = ContextVar("_telling", default=False)
+# What a listener does itself is not told: it would be told of that, too, without end. That is
+# the thread in the list, while it is there: whatever the listener lets others begin, a task
+# of asyncio's for example, keeps a copy of this context and is told all the same.
+_telling: ContextVar[list[int] | None] = ContextVar("_telling", default=None)
 
 # Replaced, never changed: whoever tells something reads it once, without the lock.
 _everywhere: tuple[Sink, ...] = ()
-_changing: Final = threading.Lock()
+_changing = threading.Lock()
 _logger: logging.Logger | None = None
+
+
+def _renew_lock() -> None:
+    global _changing  # noqa: PLW0603 - a lock cannot be reset in place
+    _changing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @contextmanager
@@ -120,14 +135,40 @@ def tell(facts: Facts, *, level: int) -> None:
         # A filter or a record factory of the program's may fail; the lane is not theirs.
         with suppress(Exception):
             logger.log(level, "%s", _sentence(facts), extra=facts)
-    if _telling.get():
+    if _is_telling():
         return
-    token = _telling.set(True)
+    listening = [threading.get_ident()]
+    token = _telling.set(listening)
     try:
         for sink in (*_sinks.get(), *_everywhere):
             sink(facts)
     finally:
+        listening.clear()
         _telling.reset(token)
+
+
+def _is_telling() -> bool:
+    return threading.get_ident() in (_telling.get() or ())
+
+
+def carried(function: Callable[[], _R]) -> Callable[[], _R]:
+    """Return a function that does the same in another thread, for the same verb and listeners.
+
+    What a listener does in threads of a verb's is done by itself, and not told either.
+    """
+    if not _is_telling():
+        return functools.partial(copy_context().run, function)
+
+    def run_untold() -> _R:
+        listening = [threading.get_ident()]
+        token = _telling.set(listening)
+        try:
+            return function()
+        finally:
+            listening.clear()
+            _telling.reset(token)
+
+    return functools.partial(copy_context().run, run_untold)
 
 
 def clean(value: object) -> str | None:

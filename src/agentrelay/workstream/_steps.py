@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
@@ -25,6 +25,7 @@ from agentrelay.workstream._audience import (
     DEBUG,
     INFO,
     WARNING,
+    carried,
     clean,
     has_listeners,
     is_heard,
@@ -52,7 +53,8 @@ _S = TypeVar("_S")
 _TELL_EVERY_S: Final = 0.1
 
 _verb: ContextVar[Verb | None] = ContextVar("_verb", default=None)
-_stop: ContextVar[threading.Event | None] = ContextVar("_stop", default=None)
+# Empty again when the work is over: a task that was begun in it keeps a copy of this context.
+_stop: ContextVar[list[threading.Event] | None] = ContextVar("_stop", default=None)
 _count: Final = itertools.count(1)
 
 
@@ -295,11 +297,6 @@ def say_end(failures: Sequence[str], remark: str | None) -> None:
         verb.say(remark)
 
 
-def carried(function: Callable[[], _R]) -> Callable[[], _R]:
-    """Return a function that does the same in another thread, for the same verb and listeners."""
-    return functools.partial(copy_context().run, function)
-
-
 @contextmanager
 def stoppable(stop: threading.Event) -> Iterator[None]:
     """Let what is done in a ``with`` block, in this context, end at its next step if asked to.
@@ -307,10 +304,12 @@ def stoppable(stop: threading.Event) -> Iterator[None]:
     Args:
         stop: Set by whoever does not want it any more.
     """
-    token = _stop.set(stop)
+    asked = [stop]
+    token = _stop.set(asked)
     try:
         yield
     finally:
+        asked.clear()
         _stop.reset(token)
 
 
@@ -319,12 +318,11 @@ def way_out() -> Callable[[], None] | None:
 
     Only for waits before which nothing was done that the step before had not done.
     """
-    return None if _stop.get() is None else _check_stop
+    return _check_stop if _stop.get() else None
 
 
 def _check_stop() -> None:
-    stop = _stop.get()
-    if stop is not None and stop.is_set():
+    if any(stop.is_set() for stop in _stop.get() or ()):
         raise StoppedBetweenStepsError
 
 

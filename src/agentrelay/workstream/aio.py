@@ -23,7 +23,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
@@ -83,7 +82,7 @@ class _Threads:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="lanes-aio")
-            return self._pool.submit(copy_context().run, work)
+            return self._pool.submit(_steps.carried(work))
 
 
 _threads = _Threads()

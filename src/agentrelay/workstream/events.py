@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
+import os
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +37,8 @@ __all__ = ["EventOutcome", "EventStream", "LaneEvent", "Subscription", "listenin
 
 # In ASCII: no terminal and no pipe can spoil it.
 _encoded: Final = json.JSONEncoder(separators=(",", ":")).encode
+# More would not fit into any memory.
+_MOST_WAITING: Final = 1_000_000_000
 _NUMBERS: Final = frozenset({"at", "duration_s", "size_bytes", "done", "total"})
 
 
@@ -209,20 +214,21 @@ class EventStream:
         """Begin to listen.
 
         Args:
-            maxsize: How many events may wait to be read, from 1.
+            maxsize: How many events may wait to be read, from 1 to a billion.
             silence_s: How long to wait for the next event, in seconds; when none comes,
                 the iteration ends. The usual 600 is the longest time one transfer may take.
 
         Raises:
             WorkstreamError: A setting is no number, or too small.
         """
-        _check("maxsize", maxsize, at_least=1)
+        _check("maxsize", maxsize, at_least=1, at_most=_MOST_WAITING, is_whole=True)
         _check("silence_s", silence_s, at_least=0)
         self.dropped = 0
         self._silence_s = silence_s
         self._events: deque[LaneEvent] = deque(maxlen=maxsize)
         self._changed = threading.Condition()
         self._is_closed = False
+        _streams.add(self)
         self._subscription = subscribe(self._put)
 
     def _put(self, event: LaneEvent) -> None:
@@ -241,7 +247,11 @@ class EventStream:
 
         Returns:
             ``None`` when there was none, or the stream is closed and read to its end.
+
+        Raises:
+            WorkstreamError: The time is no number, or negative.
         """
+        _check("timeout_s", timeout_s, at_least=0)
         ends_at = time.monotonic() + timeout_s
         with self._changed:
             while not self._events:
@@ -277,6 +287,19 @@ class EventStream:
         self.close()
 
 
+# Of this process; a forked child may not wait for a thread of its parent's.
+_streams: Final[weakref.WeakSet[EventStream]] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for stream in tuple(_streams):
+        stream._changed = threading.Condition()  # noqa: SLF001 - a lock cannot be reset in place
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
 def _sink(callback: Callable[[LaneEvent], object]) -> _audience.Sink:
     """Return what turns facts into events; a callback that fails is not called again."""
     given: object = callback
@@ -300,15 +323,26 @@ def _sink(callback: Callable[[LaneEvent], object]) -> _audience.Sink:
     return sink
 
 
-def _check(name: str, value: object, *, at_least: int) -> None:
-    """Refuse a setting that is no number, or too small.
+def _check(
+    name: str,
+    value: object,
+    *,
+    at_least: int,
+    at_most: float = math.inf,
+    is_whole: bool = False,
+) -> None:
+    """Refuse a setting that is no number, or too small, or too large.
 
     Raises:
         WorkstreamError: It is.
     """
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (is_number and value >= at_least):  # type: ignore[operator]  # it is a number then
-        raise WorkstreamError(f"{name} is {value!a:.80}", hint=f"Set it to {at_least} or more.")
+    kinds = int if is_whole else int | float
+    if isinstance(value, kinds) and not isinstance(value, bool) and at_least <= value <= at_most:
+        return
+    number = "a whole number" if is_whole else "a number"
+    raise WorkstreamError(
+        f"{name} is {value!a:.80}", hint=f"Set it to {number} of {at_least} or more."
+    )
 
 
 def _complain(callback: object, error: Exception) -> None:

@@ -6,6 +6,7 @@ GitHub client; commands load them when they need them.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -86,7 +87,9 @@ class _Program(click.Group):
         from agentrelay.workstream.cli.report import print_document, print_failure
 
         if context.meta.get(JSON):
-            print_document({"lanes": [], "error": message, "hint": hint})
+            # Where stdout is full that was the error, and the document cannot be printed either.
+            with suppress(OSError):
+                print_document({"lanes": [], "error": message, "hint": hint})
         print_failure(message, hint, failure=error if context.meta.get(DEBUG) else None)
 
 

@@ -58,6 +58,7 @@ def retarget(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> N
     parents: list[LaneReport] = []
     children: list[list[RetargetedChild]] = []
     for name in dict.fromkeys(ids):
+        parent = None
         try:
             parent = place.load(name)
             done = retarget_children(parent, _others(place, parent), integrator)
@@ -65,6 +66,8 @@ def retarget(context: click.Context, /, ids: tuple[str, ...], **given: Any) -> N
         except Exception as error:  # noqa: BLE001 - each lane has a result of its own
             parents.append(
                 report.LaneReport(place.graph, name, "failed", **_explained(error), failure=error)
+                if parent is None
+                else report.LaneReport.of(place.graph, parent, failure=error)
             )
             done = []
         children.append([child for child in done if _is_concerned(child)])

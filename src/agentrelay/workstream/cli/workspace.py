@@ -231,7 +231,8 @@ def connected(
 def _diff(context: click.Context, /, against: Any, inside: Path, **_given: Any) -> None:
     """Show what the lane changed since it was cut; with head, what is in no commit."""
     shown = library.open_lane(inside).diff(against)
-    if context.meta[JSON] or sys.stdout.isatty():
+    # Without a stdout, nobody is shown anything.
+    if context.meta[JSON] or sys.stdout is None or sys.stdout.isatty():
         say(context, dataclasses.asdict(shown), shown.text.split("\n")[:-1])
         return
     # Not a terminal: as it is, so that it can be applied.

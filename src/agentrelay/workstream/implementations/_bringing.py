@@ -87,7 +87,7 @@ def _find(
         raise RepositoryError(
             f"there is no branch '{names.branch}' in '{repository.path}'",
             path=repository.path,
-            hint="Start the task, or fetch its branch: merge_task(..., fetch=True).",
+            hint="Start the task, or fetch its branch: merge_task(..., fetch=True), or --fetch.",
         )
     return Side(tracking, there)
 

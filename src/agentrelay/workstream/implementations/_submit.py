@@ -19,7 +19,11 @@ from agentrelay.workstream._github.opening import Opened, open_pull
 from agentrelay.workstream._github.pulls import find_pulls
 from agentrelay.workstream._lane import Lane
 from agentrelay.workstream._steps import Step, say
-from agentrelay.workstream.core.runtime import WorkstreamRuntime, record_concern
+from agentrelay.workstream.core.runtime import (
+    OperationalConcern,
+    WorkstreamRuntime,
+    record_concern,
+)
 from agentrelay.workstream.errors import LaneConflictError, PullRequestError, RepositoryError
 from agentrelay.workstream.implementations._access import ApiAccess, renamed
 from agentrelay.workstream.implementations._description import describe, refresh_description
@@ -30,6 +34,8 @@ from agentrelay.workstream.implementations._refusals import diverged, into_anoth
 __all__ = ["submit"]
 
 _NO_EXTRAS: Final = Extras()
+_UNSAVED: Final = "the worktree holds uncommitted changes that no pull request shows"
+_NOTHING_TO_MERGE: Final = "nothing to merge, no pull request was opened"
 
 
 def submit(
@@ -57,6 +63,7 @@ def submit(
         with repository_failures(f"submit lane '{lane}'", path=repository.path):
             _refuse_work_beside_the_branch(lane, repository)
             tip = _bring_up_to_date(runtime, lane, repository, end)
+            _take_back(runtime)
             _tell_unsaved(runtime, lane)
         if tip is None:
             _record(runtime, lane, None)
@@ -99,6 +106,15 @@ def _record(runtime: WorkstreamRuntime, lane: Lane, opened: Opened | None) -> No
             runtime.mark_pr_created(pull.url)
 
 
+def _take_back(runtime: WorkstreamRuntime) -> None:
+    """Forget what an earlier try said and this one finds out anew: it would hinder the merge."""
+    concerns = runtime.artifacts.concerns
+    for text in tuple(concerns):
+        is_ours = isinstance(text, OperationalConcern)
+        if is_ours and text.endswith((_UNSAVED, _NOTHING_TO_MERGE)):
+            concerns.remove(text)
+
+
 def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:
     """Say that the worktree holds more than its branch, or that it could not be told."""
     if not lane.worktree_path.is_dir():
@@ -110,7 +126,7 @@ def _tell_unsaved(runtime: WorkstreamRuntime, lane: Lane) -> None:
         record_concern(runtime, f"{error}. {error.hint or ''}".rstrip())
         return
     if unsaved:
-        record_concern(runtime, "the worktree holds uncommitted changes that no pull request shows")
+        record_concern(runtime, _UNSAVED)
 
 
 def _settle(
@@ -173,7 +189,7 @@ def _nothing_to_merge(runtime: WorkstreamRuntime, lane: Lane) -> None:
     record_concern(
         runtime,
         f"'{lane.branch}' has no commits ahead of '{runtime.spec.merge_target_branch}': "
-        "nothing to merge, no pull request was opened",
+        f"{_NOTHING_TO_MERGE}",
     )
     say("nothing to merge")
     runtime.clear_failure()

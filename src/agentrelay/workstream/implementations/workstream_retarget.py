@@ -94,7 +94,7 @@ def retarget_children(
         ):
             message = f"nothing says that workstream '{spec.id}' was merged: its children stay"
             raise WorkstreamError(
-                message, hint="Pass check=, record the merge, or mark the workstream merged."
+                message, hint="Let the checker or the command check mark it merged, or pass check=."
             )
         check_branch_name(spec.merge_target_branch, kind="merge target branch")
         url = parent.artifacts.merge_pr_url
