@@ -698,4 +698,4 @@ def test_an_edit_as_young_as_the_index_is_not_hidden_by_the_commit_of_another_fi
     repo = repo_of(workspace)
     agentrelay_world.teardown(Path(repo.workdir)).teardown_workstream(workspace.runtime)
     kept = [ref for ref in repo.references if ref.endswith("/unstaged")]
-    assert [repo.revparse_single(f"{ref}:a").data for ref in kept] == [b"two\n"]
+    assert [repo.revparse_single(f"{ref}:a").peel(pygit2.Blob).data for ref in kept] == [b"two\n"]

@@ -58,7 +58,7 @@ def gone(crowd: Crowd) -> None:
     git(crowd.repo, "fetch", "-q", "--prune", "origin")
     left = [ref for ref in [*refs(crowd.repo), *refs(crowd.bare)] if "agentrelay" in ref]
     assert left == []
-    assert b"agentrelay" not in crowd.config()
+    assert b'"agentrelay/' not in crowd.config()
     assert list((crowd.repo / ".git" / "worktrees").glob("*")) == []
     assert crowd.locks(crowd.repo / ".git") == crowd.locks(crowd.bare) == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -74,9 +73,14 @@ def sweep_aside(path: Path, *, kind: str) -> None:
         RepositoryError: Something cannot be removed.
     """
     with repository_failures(f"remove what a killed {kind} left", path=path.parent):
-        for left in path.parent.glob(f".{glob.escape(path.name)}.{kind}-*"):
+        beginning = f".{path.name}.{kind}-"
+        # Not glob(): what it makes of a folder that cannot be read depends on the Python.
+        for name in sorted(os.listdir(path.parent)) if path.parent.is_dir() else ():
+            left = path.parent / name
             # The digits tell it from somebody's of a like name.
-            if _SUFFIX.search(left.name) is None or left.is_symlink() or not left.is_dir():
+            if not name.startswith(beginning) or _SUFFIX.search(name) is None:
+                continue
+            if left.is_symlink() or not left.is_dir():
                 continue
             with suppress(LaneBusyError), hold(left / _ALIVE, what=f"'{left}'", timeout_s=0.0):
                 remove_tree(left)
