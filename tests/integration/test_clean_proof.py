@@ -244,6 +244,20 @@ def test_what_is_proved_clean_holds_nothing_libgit2_would_find(
             assert contents(repo) == contents(checkout(Path(name) / "fresh"))
 
 
+def test_a_hash_that_begins_like_padding_is_none(tmp_path: Path) -> None:
+    """One index in 256 ends with such a hash; what it says is as good as in the others."""
+    repo = checkout(tmp_path)
+    path = repo / ".git/index"
+    raw = path.read_bytes()[:-20]
+    # Another time in the first entry is only a file to be read.
+    stamped = (raw[:12] + number.to_bytes(4, "big") + raw[16:] for number in range(1 << 14))
+    hashed = ((data, hashlib.sha1(data, usedforsecurity=False).digest()) for data in stamped)
+    data, digest = next(pair for pair in hashed if pair[1][0] == 0)
+    path.write_bytes(data + digest)
+    settled(repo)
+    assert proved(repo)
+
+
 @pytest.mark.parametrize("deed", sorted(set(_DEEDS) - _HARMLESS))
 @pytest.mark.parametrize("wait", [False, True])
 def test_nothing_that_was_done_is_proved_away(tmp_path: Path, deed: str, wait: bool) -> None:  # noqa: FBT001 - parametrized

@@ -156,9 +156,10 @@ def test_the_two_commands_are_what_ci_runs() -> None:
     commands = text.splitlines()
     assert len(commands) == 2
     assert "demo" in commands[0]
-    lines = _page(".ci/run").splitlines()
-    assert set(commands) <= set(lines)
-    assert lines[-1] == commands[1]
+    lines = [line.strip() for line in _page(".ci/run").splitlines()]
+    assert lines.index(commands[1]) == lines.index(commands[0]) + 1
+    # What they say is shown last.
+    assert lines[-2:] == ['cat "$work/said-newcomer"', 'exit "$status"']
 
 
 def test_the_diagram_has_the_states_of_the_library() -> None:

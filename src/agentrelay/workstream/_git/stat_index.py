@@ -22,6 +22,8 @@ __all__ = ["KEPT_BITS", "LOW", "StatIndex", "read_stat_index", "tree_id_of"]
 # Ten numbers, object id, flags, path, padding.
 _ENTRY: Final = re.compile(rb"(.{40})(.{20})(..)([^\0]+)\0{1,8}", re.DOTALL)
 _PARTS: Final = 5
+# Without path and padding, which makes it a multiple of eight by one byte to eight.
+_FIXED_BYTES: Final = 62
 _NUMBERS: Final = 10
 _HEADER: Final = struct.Struct(">4sII")
 _TRAILER_BYTES: Final = 20
@@ -109,7 +111,9 @@ def read_stat_index(path: Path) -> StatIndex | None:
         return None
     numbers = struct.unpack(f">{count * _NUMBERS}I", b"".join(parts[1::_PARTS]))
     column = [numbers[place::_NUMBERS] for place in range(_NUMBERS)]
-    if not set(column[6]) <= _BITS.keys() or not _are_harmless(parts[-1]):
+    # What follows may begin with a byte that looks like one more of padding: a hash, say.
+    end = _HEADER.size + sum((_FIXED_BYTES + len(path) + 8) & ~7 for path in paths)
+    if not set(column[6]) <= _BITS.keys() or not _are_harmless(raw[end:]):
         return None
     shown = os.fsdecode(b"\0".join(paths)).split("\0")
     names = [path.rpartition("/")[2] for path in shown]

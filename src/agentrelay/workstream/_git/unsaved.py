@@ -13,6 +13,7 @@ import pygit2
 from pygit2.enums import FileMode, FileStatus
 from pygit2.ffi import C, ffi
 
+from agentrelay.workstream._git.config_names import config_entries
 from agentrelay.workstream._git.failures import is_torn
 from agentrelay.workstream._git.kept_trees import mode_at, repository_inside
 from agentrelay.workstream._git.locks import reading
@@ -177,8 +178,14 @@ def _trusts_less(handle: pygit2.Repository) -> bool:
     Source:
         git-config(1), "core.trustctime".
     """
-    config = handle.config
-    return "core.trustctime" in config and not config.get_bool("core.trustctime")
+    # Not asked for by its name: where there is none, libgit2's words for that would be taken
+    # for those of the next failure that it has no words for.
+    said = [
+        entry.value
+        for name, entry in config_entries(handle.config)
+        if name == "core.trustctime" and entry is not None
+    ]
+    return bool(said) and str(said[-1]).lower() in {"false", "no", "off", "0", ""}
 
 
 def has_unsaved(worktree_path: Path) -> bool:
