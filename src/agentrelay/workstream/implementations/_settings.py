@@ -140,26 +140,8 @@ def access_to_clean_up(teardown: GitWorkstreamTeardown) -> tuple[RemoteAccess, A
         ssh_key=teardown.ssh_key,
         run_dir=teardown.run_dir,
     )
-    check_seconds("lane_timeout_s", teardown.lane_timeout_s)
-    check_seconds("network_timeout_s", teardown.network_timeout_s)
-    check_whole_seconds("api_timeout_s", teardown.api_timeout_s)
     check_bytes("ignored_limit_bytes", teardown.ignored_limit_bytes)
-    token = seal_token(teardown.token)
-    api = ApiAccess(
-        token,
-        teardown.api_url,
-        teardown.full_name,
-        teardown.api_timeout_s,
-        teardown.policy,
-        teardown.head_full_name,
-    )
-    api.check()
-    return (
-        RemoteAccess(
-            teardown.remote, token, teardown.ssh_key, deadline_s=teardown.network_timeout_s
-        ),
-        api,
-    )
+    return _access_to_both(teardown)
 
 
 def access_to_submit(integrator: GhWorkstreamIntegrator) -> tuple[RemoteAccess, ApiAccess]:
@@ -174,23 +156,28 @@ def access_to_submit(integrator: GhWorkstreamIntegrator) -> tuple[RemoteAccess, 
         remote=integrator.remote,
         ssh_key=integrator.ssh_key,
     )
-    check_seconds("lane_timeout_s", integrator.lane_timeout_s)
-    check_seconds("network_timeout_s", integrator.network_timeout_s)
-    check_whole_seconds("api_timeout_s", integrator.api_timeout_s)
-    # Sealed when the integrator was made; it may have been set since.
-    token = seal_token(integrator.token)
+    return _access_to_both(integrator)
+
+
+def _access_to_both(
+    owner: GhWorkstreamIntegrator | GitWorkstreamTeardown,
+) -> tuple[RemoteAccess, ApiAccess]:
+    """Return how the remote and GitHub are reached, by the settings both kinds have."""
+    check_seconds("lane_timeout_s", owner.lane_timeout_s)
+    check_seconds("network_timeout_s", owner.network_timeout_s)
+    check_whole_seconds("api_timeout_s", owner.api_timeout_s)
+    # Sealed when the owner was made; it may have been set since.
+    token = seal_token(owner.token)
     api = ApiAccess(
         token,
-        integrator.api_url,
-        integrator.full_name,
-        integrator.api_timeout_s,
-        integrator.policy,
-        integrator.head_full_name,
+        owner.api_url,
+        owner.full_name,
+        owner.api_timeout_s,
+        owner.policy,
+        owner.head_full_name,
     )
     api.check()
     return (
-        RemoteAccess(
-            integrator.remote, token, integrator.ssh_key, deadline_s=integrator.network_timeout_s
-        ),
+        RemoteAccess(owner.remote, token, owner.ssh_key, deadline_s=owner.network_timeout_s),
         api,
     )
